@@ -38,12 +38,12 @@ def asked(monkeypatch):
     ],
 )
 def test_what_to_install(platforms, remedy, asked):
-    told = (
+    message = (
         f"Unable to initialize backend '{platforms}': no plugin. (you may need to uninstall the "
         "failing plugin)"
     )
     # JAX says so, or, on a machine without a GPU, asserts without a word
-    for error in (RuntimeError(told), AssertionError()):
+    for error in (RuntimeError(message), AssertionError()):
         asked(platforms, error)
         for call in (check_backend, lambda: vtd_jax.load("tiny")):
             with pytest.raises(UserError) as found:

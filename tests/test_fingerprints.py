@@ -27,7 +27,7 @@ def test_anybody_can_compute_them_again():
     assert len(fingerprint(os.fsdecode(b"caf\xe9"))) == DIGITS
 
 
-def test_arrays_are_told_apart_by_what_they_are_not_by_how_they_lie():
+def test_arrays_are_reported_apart_by_what_they_are_not_by_how_they_lie():
     rows = np.arange(6, dtype=np.int32).reshape(2, 3)
     assert fingerprint(np.asfortranarray(rows)) == fingerprint(rows)
     others = (rows.T, rows.reshape(3, 2), rows.astype(np.uint32), rows + 1, rows[:0], rows[0, 0])

@@ -87,10 +87,10 @@ def test_an_output_that_is_full_is_named_once(full):
         streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE) | {full: device}
         done = subprocess.run([sys.executable, "-c", code], text=True, cwd=ROOT, **streams)
     if full == "stdout":
-        told = (
+        message = (
             "error: standard output: No space left on device; make room, and give the same "
             "command again\n"
         )
-        assert (done.returncode, done.stderr) == (2, told)
+        assert (done.returncode, done.stderr) == (2, message)
     else:
         assert (done.returncode, done.stdout) == (0, "first\nlast\n")

@@ -30,7 +30,7 @@ def holder(tmp_path):
         process.kill()
 
 
-def test_the_second_is_told_who_has_it(tmp_path, holder):
+def test_the_second_is_reported_who_has_it(tmp_path, holder):
     with pytest.raises(
         UserError, match=rf"--workdir=runs/a: process {holder.pid} on .* is writing there; wait"
     ):
@@ -89,8 +89,8 @@ def test_outputs_are_held_and_no_lock_file_stays(tmp_path):
         assert process.stdout.readline() == "held\n"
         for flag, path, folder in outputs:
             wanted = [("--csv", tmp_path / "free.csv", False), (flag, path, folder)]
-            told = rf"^{flag}={path}: process {process.pid} on .* is writing there; wait"
-            with pytest.raises(UserError, match=told), locked_outputs(wanted):
+            message = rf"^{flag}={path}: process {process.pid} on .* is writing there; wait"
+            with pytest.raises(UserError, match=message), locked_outputs(wanted):
                 pass
         assert not (tmp_path / ".free.csv.lock").exists()
         process.stdin.close()
@@ -115,7 +115,7 @@ def test_a_killed_owners_lock_file_is_taken_and_removed(tmp_path, holder):
     assert not (tmp_path / "lock").exists()
 
 
-def test_a_folder_in_its_place_is_told(tmp_path):
+def test_a_folder_in_its_place_is_reported(tmp_path):
     (tmp_path / "lock").mkdir()
     with pytest.raises(UserError, match=r"lock: .*folder.*; move it away"):
         _take(tmp_path)

@@ -128,8 +128,8 @@ def _refuse(item: str, tell: object) -> None:
     raise UserError(f"{item}: replace it with {setting('overwrite')}")
 
 
-@pytest.mark.parametrize("flags, told", [((), "`overwrite`"), (("overwrite",), "--overwrite")])
-def test_worker_processes_use_the_names_of_the_command(flags, told):
+@pytest.mark.parametrize("flags, message", [((), "`overwrite`"), (("overwrite",), "--overwrite")])
+def test_worker_processes_use_the_names_of_the_command(flags, message):
     with named_by(flag_names(flags)):
         (outcome,) = process_map(_refuse, ["a"], 1)
-    assert str(outcome.error) == f"a: replace it with {told}"
+    assert str(outcome.error) == f"a: replace it with {message}"

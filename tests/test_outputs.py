@@ -197,7 +197,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "number, told",
+    "number, expected_text",
     [
         (errno.ENOSPC, "; make room, and give the same command again"),
         (errno.EDQUOT, "; make room, and give the same command again"),
@@ -206,10 +206,10 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path):
         (errno.EACCES, ""),
     ],
 )
-def test_what_the_system_refuses_comes_with_a_remedy(number, told):
+def test_what_the_system_refuses_comes_with_a_remedy(number, expected_text):
     found = remedy(OSError(number, os.strerror(number), "x"))
-    assert found.startswith(told)
-    assert bool(found) == bool(told)
+    assert found.startswith(expected_text)
+    assert bool(found) == bool(expected_text)
 
 
 def test_a_report_of_checks_below_a_file_is_refused_at_once(tmp_path):

@@ -56,7 +56,7 @@ def test_text_is_verbatim(name, capsys):
 
 
 @pytest.mark.parametrize(
-    "text, told",
+    "text, message",
     [
         ("\x1b[31mred", "\\x1b[31mred"),
         ("two\nlines\r\tand a tab", "two\\nlines\\r\\tand a tab"),
@@ -72,11 +72,11 @@ def test_text_is_verbatim(name, capsys):
         ),
     ],
 )
-def test_what_moves_a_terminal_is_escaped(text, told):
-    assert printable(text) == told
-    assert verbatim(text).plain == told
+def test_what_moves_a_terminal_is_escaped(text, message):
+    assert printable(text) == message
+    assert verbatim(text).plain == message
     lines = _lines_of(text, (text, "n"), [[text, "1"]])
-    assert lines[0] == told
+    assert lines[0] == message
     assert [line.split()[-1] for line in lines[2:3] + lines[4:5]] == ["n", "1"]
 
 
@@ -92,17 +92,17 @@ def test_what_is_too_long_is_shortened_in_the_middle(capsys):
         "\udcff" * 10_000,
     ):
         text = f"weights.pt: tensor {name}: damaged"
-        told = shown(text)
-        assert told.startswith("weights.pt: tensor ")
-        assert told.endswith(": damaged")
-        assert re.search(r" … \([\d,]+ characters left out\) … ", told)
-        assert len(told) < (9100 if " " in name or "/" in name else 3100)
-        assert not re.search("[\x1b\u202e\udcff]", told)
+        message = shown(text)
+        assert message.startswith("weights.pt: tensor ")
+        assert message.endswith(": damaged")
+        assert re.search(r" … \([\d,]+ characters left out\) … ", message)
+        assert len(message) < (9100 if " " in name or "/" in name else 3100)
+        assert not re.search("[\x1b\u202e\udcff]", message)
         # as messages, lines, cells and titles
-        assert str(UserError(text)) == told
+        assert str(UserError(text)) == message
         say(text)
-        assert capsys.readouterr().out == f"{told}\n"
-        assert verbatim(text).plain == told
+        assert capsys.readouterr().out == f"{message}\n"
+        assert verbatim(text).plain == message
     assert shown("a" * 1000) == "a" * 300 + " … (600 characters left out) … " + "a" * 100
     assert shown("a " * 50, 30) == "a " * 10 + " … (70 characters left out) … " + "a " * 5
     # millions of words are not taken apart

@@ -84,7 +84,7 @@ def test_underscores_count_as_the_model_takes_them(underscores):
     )
 
 
-def test_pairs_that_look_the_same_are_told_apart():
+def test_pairs_that_look_the_same_are_reported_apart():
     assert texts.quoted_pair("caf\xe9", "cafe\u0301") == (r"'caf\xe9'", r"'cafe\u0301'")
     assert texts.quoted_pair("a", "A") == ("'a'", "'A'")
 

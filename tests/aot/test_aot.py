@@ -81,9 +81,11 @@ def test_what_does_not_fit_ends_with_one_line(tmp_path):
         f"--out={out}",
     )
     assert code == 2
-    told = errors[-1]
-    assert told.startswith("error: base_to_novel_kinetics400_16shot_s1 on v5e:2x2: training needs ")
-    assert told.endswith(
+    message = errors[-1]
+    assert message.startswith(
+        "error: base_to_novel_kinetics400_16shot_s1 on v5e:2x2: training needs "
+    )
+    assert message.endswith(
         " GiB a device, a chip has 15.75; lower data.batch_size=512 and raise "
         "optimizer.gradient_accumulation_steps=2 by as much or use more chips"
     )

@@ -272,7 +272,7 @@ def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flags, told",
+    "flags, message",
     [
         (
             ["--beam_runner=NoRunner"],
@@ -295,11 +295,11 @@ def test_a_killed_worker_is_one_line_and_the_build_ends(many, tmp_path):
         ),
     ],
 )
-def test_mistakes_in_flags_are_one_line(flags, told, hmdb51, tmp_path):
+def test_mistakes_in_flags_are_one_line(flags, message, hmdb51, tmp_path):
     status, _, errors = run("build_data", *official(hmdb51, tmp_path), *flags)
     assert status == 2
     assert len(errors.splitlines()) == 1, errors
-    assert told in errors
+    assert message in errors
     assert list(tmp_path.iterdir()) == []
 
 

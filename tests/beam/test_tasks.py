@@ -64,11 +64,11 @@ def test_the_graph_does_not_grow_with_the_shards(tmp_path, monkeypatch):
 
 def test_a_bad_video_is_no_exception_and_stops_the_other_tasks(staging):
     assert run._beam_task(str(staging.folder), "mine", 0) == 0
-    told = staging.folder / "00000.bad"
-    assert told.read_text().startswith("list.txt:1: ")
-    told.rename(staging.folder / "00007.bad")
+    message = staging.folder / "00000.bad"
+    assert message.read_text().startswith("list.txt:1: ")
+    message.rename(staging.folder / "00007.bad")
     run._beam_task(str(staging.folder), "mine", 0)
-    assert not told.exists()
+    assert not message.exists()
     with pytest.raises(UserError, match=r"^list\.txt:1: "):
         run._require_all(staging, 1, None)
 
@@ -98,7 +98,7 @@ def test_a_full_disk_is_trouble_too(staging, monkeypatch):
         run._require_all(staging, 1, RuntimeError("wrapped"))
 
 
-def test_trouble_that_left_no_file_is_told_by_its_last_line(staging):
+def test_trouble_that_left_no_file_is_reported_by_its_last_line(staging):
     with pytest.raises(UserError, match=r"^Beam: RuntimeError: no quota$"):
         run._require_all(staging, 1, RuntimeError("Traceback:\n  no quota\n>"))
 

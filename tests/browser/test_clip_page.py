@@ -118,7 +118,7 @@ def test_clicks_choose_frames(visit):
     assert _frame(driver) == EXPLAINED.keyframes(int(SHOWN[0]))[1]
 
 
-def test_the_player_stops_at_the_end_and_when_it_is_told(visit):
+def test_the_player_stops_at_the_end_and_when_it_is_reported(visit):
     driver = visit("clip")
     time.sleep(0.7)
     assert _frame(driver) == EXPLAINED.keyframes(int(SHOWN[0]))[0], "it plays without being asked"

@@ -50,8 +50,8 @@ def store(tmp_path, monkeypatch):
     return FeatureStore(small_model(**FROZEN), jax.devices()[:1])
 
 
-def _open(store, records, spec=TRAIN, views=(0,), batch_size=2, told=None, check=None):
-    log = (lambda line: None) if told is None else told.append
+def _open(store, records, spec=TRAIN, views=(0,), batch_size=2, message=None, check=None):
+    log = (lambda line: None) if message is None else message.append
     return store.open(records, spec, views, batch_size=batch_size, workers=0, log=log, check=check)
 
 
@@ -232,22 +232,22 @@ def _pipe(file):
         (_pipe, "a pipe"),
     ],
 )
-def test_a_damaged_file_is_told_and_computed_again(store, records, damage, why, capsys):
-    before, told = _open(store, records)[0].batch(range(10), 10)["features"], []
+def test_a_damaged_file_is_reported_and_computed_again(store, records, damage, why, capsys):
+    before, message = _open(store, records)[0].batch(range(10), 10)["features"], []
     damaged, whole = _files(store)[1], _files(store)[0].stat().st_mtime_ns
     damage(damaged)
     looks = []
-    again = _open(store, records, told=told, check=lambda: looks.append(1))[0]
+    again = _open(store, records, message=message, check=lambda: looks.append(1))[0]
     np.testing.assert_array_equal(again.batch(range(10), 10)["features"], before)
     errors = capsys.readouterr().err
     assert errors.startswith(f"warning: {damaged}: damaged frame features ({why}")
     assert errors.endswith("); computing them again\n")
     assert errors.count("\n") == 1
     # two batches of two videos
-    assert (len(looks), len(told)) == (2, 1)
+    assert (len(looks), len(message)) == (2, 1)
     assert _files(store)[0].stat().st_mtime_ns == whole
-    _open(store, records, told=told)
-    assert (capsys.readouterr().err, len(told)) == ("", 1)
+    _open(store, records, message=message)
+    assert (capsys.readouterr().err, len(message)) == ("", 1)
 
 
 def test_files_are_mapped_not_read(store, records):
@@ -256,12 +256,12 @@ def test_files_are_mapped_not_read(store, records):
 
 def test_progress_is_logged(store, records, monkeypatch):
     monkeypatch.setattr(frame_features, "PAUSE", 0.0)
-    told = []
-    _open(store, records, views=(0, 1), batch_size=4, told=told)
-    assert [line.split(",")[0] for line in told[:-1]] == [
+    message = []
+    _open(store, records, views=(0, 1), batch_size=4, message=message)
+    assert [line.split(",")[0] for line in message[:-1]] == [
         f"frame features of base_train: {done} of 20 clips" for done in (4, 8, 10, 14, 18, 20)
     ]
-    assert told[-1] == (
+    assert message[-1] == (
         "frame features of 10 videos of base_train in 2 epochs, 0.0 MiB, are kept in "
         f"{store.folder}"
     )

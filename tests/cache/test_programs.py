@@ -57,13 +57,14 @@ def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
         tmp_path / FOLDER / programs_folder().name,
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS",
     )
-    told, _ = _run(tmp_path, early)
+    message, _ = _run(tmp_path, early)
     assert (
-        told == f"0 found, kept in {folder}, limits ({programs.MAX_SIZE}, {programs.MIN_SECONDS})"
+        message
+        == f"0 found, kept in {folder}, limits ({programs.MAX_SIZE}, {programs.MIN_SECONDS})"
     )
-    told, _ = _run(tmp_path, early, **{everything: "0"})
+    message, _ = _run(tmp_path, early, **{everything: "0"})
     # on a loaded machine the first start compiled for long enough to keep it
-    assert told.endswith(f" found, kept in {folder}, limits ({programs.MAX_SIZE}, 0.0)")
+    assert message.endswith(f" found, kept in {folder}, limits ({programs.MAX_SIZE}, 0.0)")
     kept = _programs(folder)
     assert len(kept) >= 1
     again, errors = _run(tmp_path, early, **{everything: "0"})
@@ -72,25 +73,25 @@ def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
     assert _programs(tmp_path / FOLDER) == kept
 
 
-def test_what_jax_was_told_itself_comes_first(tmp_path):
-    told, _ = _run(tmp_path / "ours", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
-    assert told == f"0 found, kept in {tmp_path / 'own'}, limits (-1, 1.0)"
-    told, _ = _run(tmp_path / "ours", JAX_ENABLE_COMPILATION_CACHE="false")
-    assert told.startswith("0 found, kept in None")
+def test_what_jax_was_reported_itself_comes_first(tmp_path):
+    message, _ = _run(tmp_path / "ours", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
+    assert message == f"0 found, kept in {tmp_path / 'own'}, limits (-1, 1.0)"
+    message, _ = _run(tmp_path / "ours", JAX_ENABLE_COMPILATION_CACHE="false")
+    assert message.startswith("0 found, kept in None")
     assert not (tmp_path / "ours").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_told_and_stops_nothing(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported_and_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
-    told, errors = _run(tmp_path / "file")
-    assert told.startswith("0 found, kept in None")
+    message, errors = _run(tmp_path / "file")
+    assert message.startswith("0 found, kept in None")
     assert errors.startswith(
         f"warning: {tmp_path / 'file'}: compiled programs cannot be kept there (Not a directory)"
     )
     assert len(errors.splitlines()) == 1
 
 
-def test_this_process_was_told_where_already():
+def test_this_process_was_reported_where_already():
     # by conftest.py, for all tests
     assert keep_programs() is None
 
@@ -104,7 +105,7 @@ def test_programs_are_of_one_kind_of_machine(monkeypatch):
     assert len({here, other, programs_folder()}) == 3
 
 
-def test_a_home_that_is_not_known_is_told(monkeypatch, capsys):
+def test_a_home_that_is_not_known_is_reported(monkeypatch, capsys):
     def no_home(self):
         raise RuntimeError("Could not determine home directory.")
 
@@ -171,10 +172,10 @@ def test_no_code_is_read_where_others_write(
     folder = keep_programs()
     change([folder, *folder.parents][place])
     assert keep_programs() is None
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: {folder}: ") and "compiled programs" in told
-    assert why in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: {folder}: ") and "compiled programs" in message
+    assert why in message
+    assert message.count("\n") == 1
 
 
 def test_a_linked_cache_and_a_sticky_folder_are_fine(undecided, monkeypatch, capsys, tmp_path):

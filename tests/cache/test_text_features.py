@@ -147,7 +147,7 @@ def _signed(content):
         None,
     ],
 )
-def test_a_damaged_file_is_told_and_made_again(damage, tmp_path, capsys, encoded):
+def test_a_damaged_file_is_reported_and_made_again(damage, tmp_path, capsys, encoded):
     model = _model()
     expected = TextCache(tmp_path).encode(model, WORDS[:16])
     file = TextCache(tmp_path)._file(model, list(WORDS[:8]))
@@ -165,9 +165,9 @@ def test_a_damaged_file_is_told_and_made_again(damage, tmp_path, capsys, encoded
         return
     _assert_same(TextCache(tmp_path).encode(model, WORDS[:16]), expected)
     assert encoded == list(WORDS[:8])
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: {file}: damaged text features")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: {file}: damaged text features")
+    assert message.count("\n") == 1
     assert file.read_bytes() == content
 
 
@@ -186,7 +186,9 @@ def test_where_files_go(tmp_path, monkeypatch):
     assert TextCache().folder == tmp_path / ".cache" / "vtd_jax"
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch, encoded):
+def test_a_folder_that_cannot_be_written_is_reported_before_the_work(
+    tmp_path, monkeypatch, encoded
+):
     (tmp_path / "file").write_text("")
     with pytest.raises(
         UserError,
@@ -213,7 +215,7 @@ def test_in_a_folder_that_everybody_can_write_nothing_is_read_or_kept(tmp_path, 
     assert all(file.read_bytes() == b"planted" for file in files)
 
 
-def test_what_cannot_be_encoded_is_told(tmp_path):
+def test_what_cannot_be_encoded_is_reported(tmp_path):
     with pytest.raises(UserError, match="no words"):
         TextCache(tmp_path).encode(_model(), ())
     with pytest.raises(UserError, match=r"among words 9 to 16: text too long for CLIP: 'x7 x7"):

@@ -51,7 +51,7 @@ def test_other_sizes_are_described_not_named():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"activation": "relu"}, "activation 'relu'"),
         ({"vision_width": 100}, "vision_width 100 is not a multiple"),
@@ -60,10 +60,10 @@ def test_other_sizes_are_described_not_named():
         ({"depth": 3}, "unknown fields ['depth']"),
     ],
 )
-def test_nonsense_is_refused_by_name(change, told):
+def test_nonsense_is_refused_by_name(change, message):
     with pytest.raises(UserError) as caught:
         CLIPConfig.from_dict(CLIPConfig.vit_b16().to_dict() | change)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_missing_field_and_unknown_name():

@@ -54,13 +54,13 @@ def test_known_ids(text):
 @pytest.mark.parametrize("case", GOLDEN)
 def test_tokens_of_the_golden_cases(shared_dir, case):
     golden = np.load(shared_dir / "golden" / f"{case}.npz")
-    told = json.loads(str(golden["case"]))
-    if told["zs_eval"]:
-        texts = told["classes"]
+    message = json.loads(str(golden["case"]))
+    if message["zs_eval"]:
+        texts = message["classes"]
     else:
-        few = told["n_ctx_text"] <= 4
-        stand_in = "a photo of a" if few else " ".join(["X"] * told["n_ctx_text"])
-        texts = [f"{stand_in} {name.replace('_', ' ')}." for name in told["classes"]]
+        few = message["n_ctx_text"] <= 4
+        stand_in = "a photo of a" if few else " ".join(["X"] * message["n_ctx_text"])
+        texts = [f"{stand_in} {name.replace('_', ' ')}." for name in message["classes"]]
     np.testing.assert_array_equal(tokenize(texts), golden["tokens"])
 
 
@@ -135,11 +135,11 @@ def test_too_long_a_text_is_named():
     text = "waving  " + " ".join(["x"] * 75)
     with pytest.raises(UserError) as caught:
         tokenize(["fine", text])
-    told = str(caught.value)
-    assert "'waving x x x" in told
-    assert "…' has 78 tokens with start and end, the limit is 77" in told
-    assert "truncate=True" in told
-    assert len(told) < 250
+    message = str(caught.value)
+    assert "'waving x x x" in message
+    assert "…' has 78 tokens with start and end, the limit is 77" in message
+    assert "truncate=True" in message
+    assert len(message) < 250
 
 
 def test_truncation_keeps_the_end_token_last():

@@ -174,7 +174,7 @@ def test_frozen_arrays_get_no_gradient_but_prompts_do():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (lambda s: s.pop("visual.proj"), "missing: visual.proj"),
         (lambda s: s.update(extra=np.zeros(3)), "surplus: extra"),
@@ -184,12 +184,12 @@ def test_frozen_arrays_get_no_gradient_but_prompts_do():
         ),
     ],
 )
-def test_wrong_tensors_are_named(change, told):
+def test_wrong_tensors_are_named(change, message):
     state = random_state(SMALL, 1)
     change(state)
     with pytest.raises(UserError) as caught:
         clip_from_state(SMALL, state)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_images_of_another_size_are_refused():

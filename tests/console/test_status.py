@@ -36,7 +36,7 @@ def start(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "width, told",
+    "width, message",
     [
         (60, "step 1/2  epoch 3  12.5 videos/s  1:02 left"),
         (43, "step 1/2  epoch 3  12.5 videos/s  1:02 left"),
@@ -48,8 +48,8 @@ def start(monkeypatch):
         (0, ""),
     ],
 )
-def test_the_least_important_goes_first(width, told):
-    assert fit(PARTS, width) == told
+def test_the_least_important_goes_first(width, message):
+    assert fit(PARTS, width) == message
 
 
 @pytest.mark.parametrize("width", range(12))
@@ -149,12 +149,12 @@ def test_what_is_open_after_an_error_is_taken_away(start):
 def test_an_evaluation_counts_its_batches():
     checks, line = [], Line(clock=False)
     check = _counted(line, {"base": range(5), "novel": range(4)}, 4, lambda: checks.append(1))
-    told = [line.parts()]
+    message = [line.parts()]
     for _ in range(3):
         check()
-        told.append(line.parts())
+        message.append(line.parts())
     assert len(checks) == 3
-    assert [[part.text for part in parts] for parts in told] == [
+    assert [[part.text for part in parts] for parts in message] == [
         ["evaluating base, novel", "compiling"],
         ["evaluating base, novel", "batch 1 of 3", "compiling"],
         ["evaluating base, novel", "batch 2 of 3"],

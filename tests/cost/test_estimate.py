@@ -183,7 +183,7 @@ def test_this_machine_is_measured_once():
     assert "measured on this machine" in assumptions("here", 1, 0.5, "float32")
 
 
-def test_assumptions_are_told():
+def test_assumptions_are_reported():
     assert assumptions("v5e", 8, 0.4, "bfloat16") == (
         "an estimate for 8 × v5e: 197 TFLOP/s each in bfloat16 (the vendor's peak), 40 % of it "
         "reached (assumed); reading videos and compiling are not part of it"

@@ -141,8 +141,8 @@ def test_runs_of_the_same_numbers_share_a_row():
 def test_rows_of_what_does_not_fit_of_views_and_of_codebooks():
     misfit = report(fits=False, memory=round(27.5 * GIB), traffic=None, parts={}, xla_flops=None)
     codebook = report(run="c", kind="codebook", videos=0, frames=0)
-    told, views_of, codes = lines(misfit, report(run="b", views=12), codebook)
-    assert told[6:] == ["27.50 (does not fit 15.75)", "20", "–", "–"]
+    message, views_of, codes = lines(misfit, report(run="b", views=12), codebook)
+    assert message[6:] == ["27.50 (does not fit 15.75)", "20", "–", "–"]
     assert views_of[4] == "12 × 32"
     assert codes[1:6] == ["codebook", "–", "–", "–", "200"]
 

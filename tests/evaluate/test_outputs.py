@@ -29,14 +29,14 @@ RESULT = {
 
 def test_about_tells_what_a_number_depends_on():
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
-    told = outputs.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
-    assert told["training videos"] == "4 a class"
-    assert told["CLIP"] == "ViT-B/16, float32"
-    assert told["config"] == config.fingerprint
-    assert told["versions"]["vtd_jax"] == vtd_jax.__version__
-    assert told["class names"] == "behind 10 learnt tokens"
-    assert "confidence" not in told
-    assert told["device"] == "cpu"
+    message = outputs.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
+    assert message["training videos"] == "4 a class"
+    assert message["CLIP"] == "ViT-B/16, float32"
+    assert message["config"] == config.fingerprint
+    assert message["versions"]["vtd_jax"] == vtd_jax.__version__
+    assert message["class names"] == "behind 10 learnt tokens"
+    assert "confidence" not in message
+    assert message["device"] == "cpu"
     nothing = RunConfig.from_dict(zero_shot.get_config("hmdb51").to_dict())
     assert not {"training videos", "training list"} & set(
         outputs.about(nothing, CLIPConfig.vit_b16(), "nothing")
@@ -73,8 +73,10 @@ def test_lists_say_where_they_come_from_and_what_they_lack(tmp_path):
     table = outputs.results_table(config, CLIPConfig.vit_b16(), RESULT, "x", {"val": own}, training)
     assert (table.rows[0]["list"], table.rows[0]["left out"]) == ("own split", 2)
     assert table.about["training list"] == "base_val (official list; 3 videos)"
-    told = "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
-    assert table.about["lists"] == {"val": told}
+    message = (
+        "base_val (own split: frequent half of the classes of train1; 3 videos, 2 more left out)"
+    )
+    assert table.about["lists"] == {"val": message}
     assert read_training_list(tmp_path / "none") == {}
     # numbers learnt on an own split are marked, whatever they are evaluated on
     learnt = save_training_list(tmp_path, own)
@@ -143,16 +145,16 @@ def test_a_number_that_learnt_on_other_videos_than_published_ones_says_so(config
     splits = dict.fromkeys(config.data.evaluate, RESULT["val"])
     table = outputs.results_table(config, CLIPConfig.vit_b16(), splits, "x")
     published = "published numbers are means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
-    told = f" (learnt on {ours}; {published})" if ours else ""
-    assert table.title == f"{config.name}: top-1 in percent{told}"
+    message = f" (learnt on {ours}; {published})" if ours else ""
+    assert table.title == f"{config.name}: top-1 in percent{message}"
 
 
 @pytest.mark.parametrize("rule", ["frames", "release"])
 def test_about_tells_the_rule_of_ties(rule):
     config = few_shot.get_config("hmdb51,shots=4")
     config.model.ties = rule
-    told = outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
-    assert told["ties"].startswith(f"{rule}: ")
+    message = outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
+    assert message["ties"].startswith(f"{rule}: ")
     config.model.fusion = False
     # no video token takes part
     assert "ties" not in outputs.about(
@@ -168,9 +170,9 @@ def test_about_tells_templates_and_uniform_confidence():
         == "bare"
     )
     config.model.update(templates=("a clip of {}", "{}"), confidence="uniform")
-    told = outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
-    assert told["class names"] == "2 templates, e.g. 'a clip of {}'"
-    assert told["confidence"] == "uniform, every frame weighs 1/T"
+    message = outputs.about(RunConfig.from_dict(config.to_dict()), clip, "nothing")
+    assert message["class names"] == "2 templates, e.g. 'a clip of {}'"
+    assert message["confidence"] == "uniform, every frame weighs 1/T"
 
 
 def test_a_table_of_an_earlier_version_is_of_its_scores(tmp_path):

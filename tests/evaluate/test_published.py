@@ -72,18 +72,18 @@ def test_zero_shot_and_supervised_are_the_specifications(spec):
     text = " ".join(spec.split("Zero-shot (from K-400), ")[1].split())
     names, methods = text.split(". Fully")[0].split(": ")
     expected = set()
-    for told in methods.split("; "):
-        method, cell = told.split(" ", 1)
+    for message in methods.split("; "):
+        method, cell = message.split(" ", 1)
         found = zip(names.split(" / "), numbers(cell), strict=True)
         expected |= {(KEYS[name], method, (value, None)) for name, value in found}
     assert len(expected) == 12
     assert ours("zero_shot") == expected
-    told = re.findall(r"([\w-]*CLIP) ([\d.]+)(?: \(([^)]*)\))?", text.split("top-1: ")[1])
+    message = re.findall(r"([\w-]*CLIP) ([\d.]+)(?: \(([^)]*)\))?", text.split("top-1: ")[1])
     assert ours("fully_supervised") == {
-        ("kinetics400", method, (float(value), None)) for method, value, _ in told
+        ("kinetics400", method, (float(value), None)) for method, value, _ in message
     }
     notes = {row.method: row.note for row in published("fully_supervised", "kinetics400")}
-    assert notes == {m: note if not note.isdigit() else f"{note} GFLOPs" for m, _, note in told}
+    assert notes == {m: note if not note.isdigit() else f"{note} GFLOPs" for m, _, note in message}
 
 
 @pytest.mark.parametrize("table", COLUMNS)
@@ -108,7 +108,7 @@ def test_harmonic_means_are_those_of_their_halves():
         assert values["HM"] == pytest.approx(mean, abs=0.1)
 
 
-def test_what_was_learnt_first_is_told():
+def test_what_was_learnt_first_is_reported():
     rows = {row.method: row for row in published("base_to_novel", "hmdb51")}
     assert rows["CLIP, class names"].learnt_on == "nothing"
     assert rows["ViFi-CLIP prompts"].note == "learnt on Kinetics-400 first"

@@ -37,7 +37,7 @@ def test_what_is_read_is_what_was_saved(tmp_path):
     assert (found["novel"].ties, found["base"].tied, found["base"].ties) == (2 / 3, None, None)
 
 
-def test_damaged_and_foreign_files_are_told_in_one_line(tmp_path):
+def test_damaged_and_foreign_files_are_reported_in_one_line(tmp_path):
     path = save_scores(tmp_path / "s.npz", {"val": _result()})
     whole, parts = path.read_bytes(), dict(np.load(path))
     broken = [
@@ -92,13 +92,13 @@ def test_runs_are_matched_by_name():
 
 def test_runs_that_differ():
     one, fewer, other = _result(), _result(VIDEOS[:2], (0, 1)), _result(labels=(0, 1, 0))
-    for runs, told in (
+    for runs, message in (
         (({"val": one}, {"val": fewer}), r"split val: z\.mp4 is in A, not in B"),
         (({"val": fewer}, {"val": one}), r"split val: z\.mp4 is in B, not in A"),
         (({"val": one}, {"val": other}), r"split val: z\.mp4 is 'b' in A and 'a' in B"),
         (({"val": one}, {"test": one}), "split val: in A, not in B"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             match(dict(zip("AB", runs)))
     found = match({"A": {"val": one, "more": one}, "B": {"val": fewer}}, common=True)
     assert [list(run) for run in found] == [["val"], ["val"]]
@@ -122,7 +122,7 @@ def test_no_more_is_compared_than_takes_seconds(videos, splits, tmp_path):
     np.savez_compressed(
         path, **{f"{number}/{part}": a for number in range(splits) for part, a in half.items()}
     )
-    told = harness.check_call_refused(
+    message = harness.check_call_refused(
         lambda: read_scores(path), texts=[str(path), "expected at most"]
     )
-    assert "videos" in told or "splits" in told
+    assert "videos" in message or "splits" in message

@@ -75,8 +75,8 @@ def test_scores_are_the_same_and_nothing_is_computed_twice(splits, cache, nothin
     expected = _scores(model, splits, **how)
     store = FeatureStore(model, how["devices"], parallel=how.get("parallel", "shard_map"))
     _assert_same(_scores(model, splits, store, **how), expected)
-    told = capsys.readouterr().out.splitlines()
-    assert [line.partition(" videos")[0] for line in told] == [
+    message = capsys.readouterr().out.splitlines()
+    assert [line.partition(" videos")[0] for line in message] == [
         "frame features of 5",
         "frame features of 3",
     ]
@@ -91,7 +91,7 @@ def test_scores_are_the_same_and_nothing_is_computed_twice(splits, cache, nothin
     assert capsys.readouterr().out == ""
 
 
-def test_where_nothing_can_be_kept_that_is_told_and_scores_are_the_same(
+def test_where_nothing_can_be_kept_that_is_reported_and_scores_are_the_same(
     splits, tmp_path, monkeypatch, capsys
 ):
     (tmp_path / "file").touch()

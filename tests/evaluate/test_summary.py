@@ -80,14 +80,14 @@ def test_runs_are_compared_on_the_same_videos_only():
     assert compare(a, [other]) is None
 
 
-def test_answers_are_told_once():
-    told = [
+def test_answers_are_reported_once():
+    message = [
         {"commit": "a", "versions": {"jax": "1"}},
         {"commit": "b", "versions": {"jax": "1"}},
         {"commit": "a"},
     ]
-    assert distinct_values(told, "commit") == "a, b"
-    assert distinct_values(told, "versions", "jax") == "1, unknown"
+    assert distinct_values(message, "commit") == "a, b"
+    assert distinct_values(message, "versions", "jax") == "1, unknown"
 
 
 def test_spreads_in_every_format():
@@ -108,8 +108,8 @@ def test_spreads_in_every_format():
     assert [row["HM"] for row in read] == [{"mean": 0.5, "std": 0.125}, 0.25, None]
 
 
-def test_runs_that_differ_in_training_alone_are_not_told_alike():
+def test_runs_that_differ_in_training_alone_are_not_reported_alike():
     one, two = {"frames": 8, "config": "a1"}, {"frames": 8, "config": "b2"}
     assert describe_runs([{"x": one}, {"y": dict(one)}])["settings that differ"] == "none"
-    (told,) = describe_runs([{"x": one}, {"y": two}])["settings that differ"]
-    assert "a1 / b2" in told
+    (message,) = describe_runs([{"x": one}, {"y": two}])["settings that differ"]
+    assert "a1 / b2" in message

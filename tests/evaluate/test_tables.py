@@ -82,7 +82,7 @@ def test_markdown(table):
     assert lines[-2:] == ["- frames: 8", "- splits: base b, novel n"]
 
 
-def test_the_share_of_videos_with_a_tie_is_told_where_it_is_known():
+def test_the_share_of_videos_with_a_tie_is_reported_where_it_is_known():
     splits = {
         "base": replace(_result(3, 4), tied=np.array([True, False, False, False])),
         "novel": _result(1, 4),

@@ -105,7 +105,7 @@ def test_other_poolings_of_the_same_weights(model):
 
 @pytest.mark.mesh
 @pytest.mark.parametrize("devices, spelling", [(1, "shard_map"), (2, "pmap")])
-def test_videos_with_a_tie_in_any_view_are_told(devices, spelling):
+def test_videos_with_a_tie_in_any_view_are_reported(devices, spelling):
     model = _model(fusion=True, temperature=1e-4)
     codes = np.asarray(jax.jit(model.encode_classes)(model.class_tokens(NAMES)))
     # two views of three frames, named by their codes

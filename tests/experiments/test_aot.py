@@ -116,10 +116,10 @@ def test_lowering_for_gpus(tmp_path):
         f"[{place}/6" for place in range(1, 7)
     ]
     found = json.loads(out.read_text())
-    told = [
+    message = [
         (program["kind"], program["devices"], program["videos"]) for program in found["programs"]
     ]
-    assert told == [
+    assert message == [
         ("training", 1, 4),
         ("evaluation", 1, 4),
         ("codebook", 1, 0),

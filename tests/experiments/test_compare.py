@@ -75,7 +75,7 @@ def test_seeds(folder):
     assert 0 < float(rows[0]["p"]) <= 1
 
 
-def test_one_run_is_told_again(folder):
+def test_one_run_is_reported_again(folder):
     done = small_run.command(
         "compare", str(folder / "0" / "results_scores.npz"), f"--out={folder / 'own.json'}"
     )
@@ -89,7 +89,7 @@ def test_one_run_is_told_again(folder):
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         ((), "expected RUN_A [RUN_B], got nothing"),
         (("0", "1", "2"), "expected RUN_A [RUN_B], got"),
@@ -97,10 +97,10 @@ def test_one_run_is_told_again(folder):
         (("0", "short"), "split base: base30.mp4 is in "),
     ],
 )
-def test_refusals(folder, arguments, told):
+def test_refusals(folder, arguments, message):
     done = small_run.command("compare", *(str(folder / name) for name in arguments))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
-    assert told in done.stderr
+    assert message in done.stderr
 
 
 def test_common_videos(folder):

@@ -163,7 +163,7 @@ def test_zero_shot_learns_nothing():
 
 
 @pytest.mark.parametrize(
-    "file, text, told",
+    "file, text, message",
     [
         (base_to_novel, "hmdb", "'hmdb' is not one of hmdb51, ucf101"),
         (base_to_novel, "hmdb51,shots=8", "'8' is not one of all, 16"),
@@ -207,8 +207,8 @@ def test_zero_shot_learns_nothing():
         (zero_shot, "hmdb51,templates=no/such.txt", "templates=no/such.txt: no such file"),
     ],
 )
-def test_wrong_arguments(file, text, told):
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_wrong_arguments(file, text, message):
+    with pytest.raises(UserError, match=re.escape(message)):
         file.get_config(text)
 
 
@@ -253,7 +253,7 @@ def test_templates_go_into_the_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         (b"# nothing\n\n", "t.txt: no templates in it, expected one text a line"),
         (
@@ -264,9 +264,9 @@ def test_templates_go_into_the_config(tmp_path):
         (b"\xff\xfe{}\n", "t.txt: byte 0 is not UTF-8; save the file of templates as UTF-8"),
     ],
 )
-def test_files_of_templates_that_are_refused(tmp_path, content, told):
+def test_files_of_templates_that_are_refused(tmp_path, content, message):
     (tmp_path / "t.txt").write_bytes(content)
-    with pytest.raises(UserError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(message)):
         zero_shot.get_config(f"hmdb51,templates={tmp_path / 't.txt'}")
 
 

@@ -54,7 +54,7 @@ def test_refuses_in_one_line(tmp_path, source):
     folder = source.parent
     text = tmp_path / "page.pt"
     text.write_text("<html></html>")
-    for flags, told in (
+    for flags, message in (
         ((f"--source={source}", f"--out={tmp_path}/a.npz"), "the name must end in .safetensors"),
         (
             (f"--source={folder}", f"--out={folder}/a.safetensors"),
@@ -65,7 +65,7 @@ def test_refuses_in_one_line(tmp_path, source):
         done = convert(*flags)
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("error: ")
-        assert told in done.stderr.splitlines()[-1]
+        assert message in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == [text]
 
@@ -92,5 +92,5 @@ def test_weights_that_do_not_say_their_activation(tmp_path, source):
 
 def test_help_has_examples():
     command = [sys.executable, "-m", "experiments.convert", "--help"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
-    assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in told
+    message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
+    assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in message

@@ -41,8 +41,11 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     read = _results(workdir)
     assert [row["split"] for row in read["rows"]] == ["base", "novel", "HM"]
     assert [row["videos"] for row in read["rows"]] == [5, 3, None]
-    told = {"base": "base_val (given list; 5 videos)", "novel": "novel_val (given list; 3 videos)"}
-    assert read["about"]["lists"] == told
+    message = {
+        "base": "base_val (given list; 5 videos)",
+        "novel": "novel_val (given list; 3 videos)",
+    }
+    assert read["about"]["lists"] == message
     assert read["about"]["views"] == "1 temporal × 1 spatial"
     assert {"normalisation", "config", "commit", "versions", "CLIP", "frames"} <= set(read["about"])
     with np.load(workdir / "results_scores.npz") as scores:
@@ -62,8 +65,8 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
             "evaluate", HALVES, *flags, "--config.clip.architecture=", f"--workdir={workdir}"
         )
     assert done.returncode == 2
-    told = f"error: --workdir={workdir / 'results.md'}: process {os.getpid()} on "
-    assert done.stderr.splitlines()[-1].startswith(told)
+    message = f"error: --workdir={workdir / 'results.md'}: process {os.getpid()} on "
+    assert done.stderr.splitlines()[-1].startswith(message)
     assert (workdir / "results.md").read_text() == table
 
 
@@ -87,11 +90,11 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
     assert _results(workdir)["rows"] == at_the_end["rows"]
     # no visual prompt is learnt: the frame features of the first evaluation are those of the second
-    told = (
+    message = (
         "frame features of 5 videos of base_val, 0.0 MiB, are kept in "
         f"{tmp_path / 'cache' / 'features'}"
     )
-    assert told in trained.stdout.splitlines()
+    assert message in trained.stdout.splitlines()
     assert "frame features" not in done.stdout
     assert _results(workdir)["about"]["learnt"] == "checkpoint of step 3 (last)"
 
@@ -104,11 +107,11 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
     assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
     assert other["about"]["learnt"] == "checkpoint of step 3 (last)"
     # the run's model, the other config's frames, the flag's pooling
-    told = [
+    message = [
         other["about"][key]
         for key in ("fusion", "normalisation", "frames", "pooling", "training list")
     ]
-    assert told == [True, "imagenet", 32, "mean", "base_train (given list; 10 videos)"]
+    assert message == [True, "imagenet", 32, "mean", "base_train (given list; 10 videos)"]
 
     refused = small_run.command("evaluate", f"--workdir={workdir}", "--config.model.text_prompts=3")
     assert refused.returncode == 2
@@ -144,15 +147,15 @@ def test_a_folder_without_anything(tmp_path):
     file = tmp_path / "config.json"
     file.touch()
     refused = small_run.command("evaluate", f"--workdir={tmp_path}")
-    told = f"error: {file}: empty, expected JSON; put it back, or give another folder\n"
-    assert (refused.returncode, refused.stderr) == (2, told)
+    message = f"error: {file}: empty, expected JSON; put it back, or give another folder\n"
+    assert (refused.returncode, refused.stderr) == (2, message)
 
 
 @pytest.mark.command
 def test_files_that_cannot_be_evaluated(folder, tmp_path):
     workdir = f"--workdir={tmp_path / 'run'}"
     (tmp_path / "damaged.safetensors").write_bytes(b"no header")
-    for name, flags, told in (
+    for name, flags, message in (
         (
             "no.pth",
             small_run.flags(folder),
@@ -172,7 +175,7 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
     ):
         refused = small_run.command("evaluate", f"--checkpoint={tmp_path / name}", workdir, *flags)
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-        assert told in refused.stderr
+        assert message in refused.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -195,7 +198,7 @@ def test_templates_from_the_command_line(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     about = _results(workdir)["about"]
     assert about["class names"] == "2 templates, e.g. 'a clip of {}'"
-    for wrong, told in (
+    for wrong, message in (
         ("('a {}',3)", "model.templates[1]: 3, expected str"),
         ("('no name',)", "'no name', expected a"),
     ):
@@ -207,4 +210,4 @@ def test_templates_from_the_command_line(folder, tmp_path):
             f"--config.model.templates={wrong}",
         )
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
-        assert told in refused.stderr
+        assert message in refused.stderr

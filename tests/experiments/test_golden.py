@@ -77,19 +77,19 @@ def test_seed_decides_every_weight():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"seed": "x"}, "'seed' is 'x', expected a whole number from 0"),
         ({"classes": []}, "'classes' is [], expected 1 to"),
         ({"lr": None}, "'lr'"),
     ],
 )
-def test_bad_cases_name_the_field(tmp_path, change, told):
+def test_bad_cases_name_the_field(tmp_path, change, message):
     path = tmp_path / "case.json"
     path.write_text(json.dumps(CASE | change))
     with pytest.raises(UserError) as caught:
         parity.read_case(path)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "case.json" in str(caught.value)
 
 

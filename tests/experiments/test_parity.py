@@ -42,7 +42,7 @@ def test_only_the_case_string_is_read(tmp_path):
 
 def test_bad_input_is_one_line(tmp_path):
     (tmp_path / "case.json").write_text(json.dumps(CASE | {"seed": None}))
-    for arguments, told in (
+    for arguments, message in (
         ((f"--case={tmp_path / 'none.npz'}", f"--out={tmp_path / 'out.npz'}"), "no such file"),
         (
             (f"--case={tmp_path / 'case.json'}", f"--out={tmp_path / 'out.npz'}"),
@@ -53,5 +53,5 @@ def test_bad_input_is_one_line(tmp_path):
         done = _run(*arguments)
         assert done.returncode == 2
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-        assert told in done.stderr
+        assert message in done.stderr
     assert not (tmp_path / "out.npz").exists()

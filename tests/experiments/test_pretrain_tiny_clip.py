@@ -63,7 +63,7 @@ def test_a_short_run_learns_and_its_file_loads(tmp_path, capsys):
         (["--out=clip.safetensors", "--steps=0"], "steps"),
     ],
 )
-def test_mistakes_are_told_in_one_line(flags, message):
+def test_mistakes_are_reported_in_one_line(flags, message):
     done = _command(*flags)
     assert done.returncode == 2
     assert message in done.stderr

@@ -90,7 +90,7 @@ def test_names_are_drawn_as_they_are(tmp_path, name):
 
 def test_refuses_in_one_line(tmp_path, records):
     out = f"--out={tmp_path}/batch.png"
-    for flags, told in (
+    for flags, message in (
         ((f"--out={tmp_path}/batch.txt",), "the name must end in .png, .pdf or .svg"),
         ((out, "--index=2"), "--data_dir is missing: --name and --index choose a video of records"),
         ((out, f"--data_dir={records}"), "--name is missing: name a list of these records"),
@@ -102,6 +102,6 @@ def test_refuses_in_one_line(tmp_path, records):
         done = show(*flags)
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("error: ")
-        assert told in done.stderr.splitlines()[-1]
+        assert message in done.stderr.splitlines()[-1]
         assert "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())

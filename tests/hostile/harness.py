@@ -151,7 +151,7 @@ def check_call_refused(
     try:
         call()
     except UserError as error:
-        told = str(error)
+        message = str(error)
     else:
         raise AssertionError("it was read")
     finally:
@@ -159,10 +159,10 @@ def check_call_refused(
         signal.signal(signal.SIGALRM, before)
     spent = time.process_time() - begun
     assert spent < seconds, f"{spent:.1f} s of CPU time"
-    assert len(told) <= Limits.line, f"an error of {len(told)} characters: {told[:200]!r}"
-    assert printable(told) == told, f"characters that act on a terminal: {told[:200]!a}"
-    assert all(printable(text) in told for text in texts), told
-    return told
+    assert len(message) <= Limits.line, f"an error of {len(message)} characters: {message[:200]!r}"
+    assert printable(message) == message, f"characters that act on a terminal: {message[:200]!a}"
+    assert all(printable(text) in message for text in texts), message
+    return message
 
 
 def run(
@@ -227,12 +227,12 @@ def run(
             (started.out / name).read_bytes().decode(errors="surrogateescape")
             for name in ("stdout", "stderr")
         ]
-        told, came = (
+        message, came = (
             f"{module} {' '.join(spec['arguments'])[:2000]}",
             listener.connections if listener else 0,
         )
         return Done(
-            told, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
+            message, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
             came - connected, found,
         )  # fmt: skip
 

@@ -66,8 +66,8 @@ class Done:
     def __str__(self) -> str:
         ended = "hung" if self.status is None else f"status {self.status}"
         taken = f"{self.seconds:.1f} s, {self.cpu:.1f} s of CPU, {self.peak / 2**20:.0f} MiB"
-        told = f"{self.command}\n{ended} after {taken}"
-        return f"{told}\nstdout: {self.stdout[-3000:]!r}\nstderr: {self.stderr[-3000:]!r}"
+        message = f"{self.command}\n{ended} after {taken}"
+        return f"{message}\nstdout: {self.stdout[-3000:]!r}\nstderr: {self.stderr[-3000:]!r}"
 
 
 def faults_of_text(done: Done, limits: Limits) -> list[str]:

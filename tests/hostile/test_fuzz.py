@@ -15,6 +15,6 @@ SEED, COUNT = 0, 200
 @pytest.mark.parametrize("kind", kinds.KINDS)
 def test_changed_files_are_read_or_refused(kind, tmp_path):
     found = fuzz.fuzz(kind, SEED, COUNT, tmp_path)
-    assert not found.faults, "\n".join(["", *fuzz.told(found.faults, tmp_path)])
+    assert not found.faults, "\n".join(["", *fuzz.described(found.faults, tmp_path)])
     # changes that nothing notices, or that always end the same way, would find nothing
     assert found.refused > COUNT / 10

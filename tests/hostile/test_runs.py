@@ -84,7 +84,7 @@ def test_old_checkpoints_leave_whatever_stands_in_their_way(kind, small, workdir
         "results_scores.npz",
     ],
 )
-def test_a_folder_in_the_place_of_a_file_is_told_before_the_training(
+def test_a_folder_in_the_place_of_a_file_is_reported_before_the_training(
     name, small, workdir, tmp_path
 ):
     (workdir / name).unlink()

@@ -82,13 +82,13 @@ SETTINGS = {
 }
 
 
-@pytest.mark.parametrize("changes, told", SETTINGS.values(), ids=SETTINGS)
-def test_settings_of_a_run(tmp_path, changes, told):
+@pytest.mark.parametrize("changes, message", SETTINGS.values(), ids=SETTINGS)
+def test_settings_of_a_run(tmp_path, changes, message):
     os.mkfifo(tmp_path / "pipe.pt")
     changes = {k: str(tmp_path / v) if v == "pipe.pt" else v for k, v in changes.items()}
     run = _run(tmp_path, **changes)
     flags = [f"--model={run}", f"--video={tmp_path}", "--labels=red,blue"]
-    harness.check_refused("predict", flags, folder=tmp_path, texts=[told])
+    harness.check_refused("predict", flags, folder=tmp_path, texts=[message])
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,10 @@ def test_every_implementation_follows_the_rule(path, count):
     classes, tied, border = expected("frames", count)
     assert border > 1e-9, "these videos tie to rounding in the reference too"
     assert 0.3 < tied.mean() < 0.7
-    found, told = output(path, "frames", count)
+    found, message = output(path, "frames", count)
     np.testing.assert_array_equal(found, videos()[1][classes])
-    if told is not None:
-        np.testing.assert_array_equal(told, tied)
+    if message is not None:
+        np.testing.assert_array_equal(message, tied)
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -201,7 +201,7 @@ def test_a_vocabulary_that_is_the_labels_gives_what_the_model_gives():
 
 
 @pytest.mark.parametrize(
-    "words, settings, told",
+    "words, settings, message",
     [
         (0, {}, "vocabulary is empty"),
         (3, {"metric": "dot"}, "metric 'dot': expected one of euclidean, cosine"),
@@ -209,6 +209,6 @@ def test_a_vocabulary_that_is_the_labels_gives_what_the_model_gives():
         (3, {"chunk": 0}, "chunk=0"),
     ],
 )
-def test_what_has_no_nearest_word_is_told(words, settings, told):
-    with pytest.raises(UserError, match=told):
+def test_what_has_no_nearest_word_is_reported(words, settings, message):
+    with pytest.raises(UserError, match=message):
         vocabulary.nearest(jnp.zeros((1, D)), jnp.zeros((words, D)), **settings)

@@ -149,7 +149,7 @@ def test_release_names_round_trip_and_refuse_others():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (
             {"assignment": "manhattan"},
@@ -181,10 +181,10 @@ def test_release_names_round_trip_and_refuse_others():
         ),
     ],
 )
-def test_bad_settings_name_the_field(change, told):
+def test_bad_settings_name_the_field(change, message):
     with pytest.raises(UserError) as caught:
         _model(**change)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_resnet_takes_no_visual_prompts():

@@ -160,15 +160,15 @@ def test_arguments_come_before_variables():
         ),
     ],
 )
-def test_what_is_missing_or_wrong_is_told(arguments, environ, message):
+def test_what_is_missing_or_wrong_is_reported(arguments, environ, message):
     with pytest.raises(UserError) as caught:
         plan(*arguments, environ)
     assert message in str(caught.value)
 
 
 def test_what_jax_finds_out_is_known_before_it_connects(monkeypatch):
-    told = Hosts("", "10.0.0.1:1234", 2, 1)
-    assert resolved(told, 1) == told
+    expected_text = Hosts("", "10.0.0.1:1234", 2, 1)
+    assert resolved(expected_text, 1) == expected_text
     assert resolved(Hosts("Slurm", "10.0.0.1:1234", 2, 1, (0, 1)), 1) == Hosts(
         "", "10.0.0.1:1234", 2, 1, (0, 1)
     )
@@ -230,9 +230,9 @@ def test_jax_neither_runs_alone_nor_reads_all_three_variables():
     assert plan(None, None, None, {}) is None
     assert plan(None, None, None, TOLD) == Hosts("", "10.0.0.1:1234", 2, 1)
     call = [sys.executable, "-c", BARE % TOLD]
-    alone, told = subprocess.run(call, capture_output=True, text=True).stdout.splitlines()
+    alone, expected_text = subprocess.run(call, capture_output=True, text=True).stdout.splitlines()
     assert "coordinator_address" in alone
-    assert "Number of processes" in told
+    assert "Number of processes" in expected_text
 
 
 def test_one_place_imports_what_jax_does_not_promise():

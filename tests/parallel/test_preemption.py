@@ -166,9 +166,9 @@ def test_two_processes_stop_at_one_step(number):
         for process in both:
             process.kill()
     assert [process.returncode for process in both] == [0, 0], outputs
-    told = [out.split() for out, _ in outputs]
-    assert told[0] == told[1]
-    assert told[0][0] == "stopped"
+    message = [out.split() for out, _ in outputs]
+    assert message[0] == message[1]
+    assert message[0][0] == "stopped"
 
 
 @pytest.fixture
@@ -190,10 +190,10 @@ def notice_after(monkeypatch):
     return arm
 
 
-def _evaluation(told, notice_at=None):
+def _evaluation(message, notice_at=None):
     def evaluate(model, last, check):
-        told.append((len(told), last))
-        if len(told) == notice_at:
+        message.append((len(message), last))
+        if len(message) == notice_at:
             _notice()
         check()
         value = float(np.abs(small_run.learnt(model)["text_prompts"]).mean())
@@ -246,11 +246,11 @@ def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(
 def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
     folder, whole, tmp_path, at, saved, capsys
 ):
-    told = []
+    message = []
     with pytest.raises(Preempted, match=f"saved step {saved} of 6"):
-        _train(folder, tmp_path, evaluate=_evaluation(told, at))
+        _train(folder, tmp_path, evaluate=_evaluation(message, at))
     checkpoints = Checkpoints(tmp_path)
-    assert (len(told), checkpoints.steps[-1]) == (at, saved)
+    assert (len(message), checkpoints.steps[-1]) == (at, saved)
     assert (checkpoints.metric(saved), checkpoints.progress(saved)["evaluated"]) == (None, False)
     again = []
     done = _train(folder, tmp_path, evaluate=_evaluation(again))

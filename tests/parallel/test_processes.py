@@ -218,7 +218,7 @@ def test_sigterm_ends_a_command_that_does_not_ask_for_it():
     ] * 2
 
 
-def test_processes_that_hang_are_ended_and_both_told():
+def test_processes_that_hang_are_ended_and_both_reported():
     stuck = "import sys, time\nprint(f'{1}-stuck', file=sys.stderr, flush=True)\n"
     started = two_processes.start(stuck + "print('there', flush=True)\ntime.sleep(600)\n")
     for process in started:

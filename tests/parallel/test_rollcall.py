@@ -166,14 +166,14 @@ def test_what_does_not_fit_is_one_line_for_all(address, what):
     assert {str(one) for one in found} == {line}
 
 
-def test_those_that_come_late_are_told_too(address):
+def test_those_that_come_late_are_reported_too(address):
     found = gather(address, hello(1, 4), hello(1, 4, who="twin"), hello(3, 4))
     assert {str(one).partition(" (")[0] for one in found} == {
         "`process_id=1` was given to two processes"
     }
 
 
-def test_one_that_went_again_is_told(address):
+def test_one_that_went_again_is_reported(address):
     own = hello(1, 3)
 
     def come():
@@ -236,7 +236,7 @@ def test_strangers_change_nothing(address):
         one.close()
 
 
-def test_another_program_at_the_port_is_told_after_a_while(address):
+def test_another_program_at_the_port_is_reported_after_a_while(address):
     with socket.create_server(("127.0.0.1", int(address.split(":")[1]))) as server:
 
         def serve():
@@ -263,7 +263,7 @@ def test_another_port_to_listen_at(address, monkeypatch):
         RollCall(address, hello(0))
 
 
-def test_a_long_wait_for_process_0_is_told_once(address, monkeypatch):
+def test_a_long_wait_for_process_0_is_reported_once(address, monkeypatch):
     clock, slept, flags = itertools.count(), [], []
     monkeypatch.setattr(
         answering, "time", SimpleNamespace(monotonic=lambda: next(clock), sleep=slept.append)

@@ -121,7 +121,7 @@ def test_all_are_there_and_end_in_order(three):
 
 @pytest.mark.parametrize("gone", [0, 1])
 @pytest.mark.parametrize("word", ["", "bye"])
-def test_one_that_is_gone_is_told_at_once(three, gone, word):
+def test_one_that_is_gone_is_reported_at_once(three, gone, word):
     """Also one that wanted to end in order: it would have waited for the others."""
     if word:
         three[gone].say(word)
@@ -139,7 +139,7 @@ def test_a_reason_reaches_all(three):
     assert [one.heard() for one in three[:2]] == ["lost process 2 (host 2): no such file"] * 2
 
 
-def test_one_that_stands_still_is_told_after_a_heartbeat(three):
+def test_one_that_stands_still_is_reported_after_a_heartbeat(three):
     pass_time(three, HEARTBEAT / 4)
     three[1].process.send_signal(signal.SIGSTOP)
     others = [three[0], three[2]]
@@ -193,7 +193,7 @@ def test_a_process_that_has_something_to_finish_is_given_time(monkeypatch):
 def test_a_process_that_cannot_end_is_killed(monkeypatch, capfd):
     """Its own thread never got Python's lock: the sentinel tells the user."""
     killed = []
-    monkeypatch.setattr(os, "kill", lambda *told: killed.append(told))
+    monkeypatch.setattr(os, "kill", lambda *message: killed.append(message))
     monkeypatch.setattr(os, "_exit", lambda status: killed.append(status))
     watching = sentinel.Sentinel(1, 1.0, os.getppid())
     watching._why = "process 0 (h\x1b[31m) ended"

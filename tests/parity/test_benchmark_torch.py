@@ -64,12 +64,12 @@ def _padded(setting):
     ).long()
 
 
-def _assert_close(found, expected, told):
+def _assert_close(found, expected, message):
     found = found.detach().numpy().astype(np.float64)
     expected = np.asarray(expected, np.float64)
     error = np.linalg.norm(found - expected) / np.linalg.norm(expected)
-    print(f"{told}: relative error {error:.1e}")
-    assert error < 1e-5, told
+    print(f"{message}: relative error {error:.1e}")
+    assert error < 1e-5, message
 
 
 @pytest.mark.parametrize("depths", DEPTHS)

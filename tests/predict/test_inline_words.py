@@ -39,8 +39,8 @@ def test_a_name_of_every_length_may_be_given():
             match=f"^--labels: entry 1: 'x7x7.*…' has {length} tokens, CLIP takes 75 here",
         ):
             read_words("x7" * (length // 2) + "x" * (length % 2), "--labels")
-        told = "there is no such file" if length < 256 else "cannot be read"
-        with pytest.raises(UserError, match=rf"^--vocabulary=x.*: {told}"):
+        message = "there is no such file" if length < 256 else "cannot be read"
+        with pytest.raises(UserError, match=rf"^--vocabulary=x.*: {message}"):
             read_words("./" + "x" * length, "--vocabulary")
 
 
@@ -73,7 +73,7 @@ def test_a_name_of_every_length_may_be_given():
         ("hug,&nbsp;", "--labels: entry 2: CLIP reads no text in '&nbsp;'; give another"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, value, told):
+def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, value, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "videos").mkdir()
     (tmp_path / "there.MOV").write_bytes(b"\xff")
@@ -81,16 +81,16 @@ def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, value, told):
     (tmp_path / "list.txt").write_text("clip.mp4 0\nother.mp4 1\n")
     with pytest.raises(UserError) as error:
         read_words(value, "--labels")
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
 def test_one_label_or_word_is_noted_and_two_are_not(tmp_path, capsys):
     assert given_words("hugging arm wrestling", "--labels") == ("hugging arm wrestling",)
-    told = (
+    message = (
         "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in "
         "every video; several"
     )
-    assert capsys.readouterr().err.startswith(told)
+    assert capsys.readouterr().err.startswith(message)
     (tmp_path / "words.txt").write_text("hug\n")
     given_words(str(tmp_path / "words.txt"), "--vocabulary")
     assert capsys.readouterr().err.startswith(

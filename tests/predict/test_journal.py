@@ -81,7 +81,7 @@ def test_a_full_disk_names_the_journal_and_leaves_whole_lines(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_another_job_is_refused_unless_told(tmp_path):
+def test_another_job_is_refused_unless_reported(tmp_path):
     path = tmp_path / "out.unfinished"
     journal = Journal(path, JOB)
     journal.add("a.mp4", result={})
@@ -186,7 +186,7 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
 
 
 @pytest.mark.parametrize(
-    "line, told",
+    "line, message",
     [
         ({"video": "b.mp4", "score": "1"}, r"j:3: score: .*; give `restart`"),
         ({"video": "", "score": 1}, r"j:3: names no video; give `restart`"),
@@ -198,11 +198,11 @@ def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums
         ),
     ],
 )
-def test_lines_of_an_older_version_are_of_their_type(tmp_path, line, told):
+def test_lines_of_an_older_version_are_of_their_type(tmp_path, line, message):
     path = tmp_path / "j"
     _older(path, {"video": "a.mp4", "score": 0.5}, line)
     text = path.read_bytes()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         Journal(path, JOB, kind=_Line)
     assert path.read_bytes() == text
     assert os.listdir(tmp_path) == ["j"]

@@ -100,7 +100,7 @@ def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
         load(tmp_path, checkpoint="8")
 
 
-def test_what_cannot_be_loaded_is_told(folder, tmp_path):
+def test_what_cannot_be_loaded_is_reported(folder, tmp_path):
     tf.save(tmp_path / "release.pth", tf.state_dict({"lrf.fc1.bias": np.zeros(2)}))
     (tmp_path / "empty.pth").touch()
     (tmp_path / "broken.safetensors").write_bytes(b"x" * 50)
@@ -138,7 +138,7 @@ def test_importing_the_package_imports_nothing_else():
 
 
 @pytest.mark.parametrize("source", ["x" * 300, "a\0b"])
-def test_what_no_file_can_be_called_is_told(source):
+def test_what_no_file_can_be_called_is_reported(source):
     with pytest.raises(
         UserError, match="is not a file name; expected a CLIP, a tuned model, a workdir or 'tiny'"
     ):

@@ -246,7 +246,7 @@ def test_thousands_of_labels(learnt, noise):
         (["a", "&nbsp;"], "labels: CLIP reads no text in '&nbsp;'; give another"),
     ],
 )
-def test_bad_labels_are_told(learnt, noise, labels, message):
+def test_bad_labels_are_reported(learnt, noise, labels, message):
     with pytest.raises(UserError, match=message):
         learnt.predict(noise, labels)
 
@@ -282,7 +282,7 @@ def test_what_room_learnt_prompts_and_templates_leave(learnt):
     assert Predictor(small_model(**bare, templates=templates), frames=4).label_room == 75 - 6
 
 
-def test_bad_settings_are_told(learnt, noise):
+def test_bad_settings_are_reported(learnt, noise):
     bare = Predictor(learnt.model, frames=4, cache=TextCache(None))
     with pytest.raises(UserError, match="labels: none given"):
         bare.predict(noise)

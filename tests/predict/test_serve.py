@@ -111,14 +111,14 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     code = np.random.default_rng(1).standard_normal((3, SMALL.embed_dim), np.float32)
     # the path of its CLIP, which need not be UTF-8
     source = {"source": "caf\udce9.pt"}
-    told = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
+    message = write_served(place, model, LABELS, 1, platforms=("cpu",), codebook=code, about=source)
     assert json.loads((place / "about.json").read_text())["origin"] == source
-    assert (told["dtype"], told["platforms"]) == ("bfloat16", ["cpu"])
+    assert (message["dtype"], message["platforms"]) == ("bfloat16", ["cpu"])
     served = served_example(place).Served(place)
     assert_same(served(frames), expected(model, frames, code))
     assert model.clip.text is not None, "the model itself is as it was"
     # statistics and scaling of its CLIP go with it
-    settings = told["preprocessing"]
+    settings = message["preprocessing"]
     assert (settings["mean"], settings["deviation"], settings["squash"]) == (
         [0.5] * 3,
         [0.25] * 3,
@@ -140,10 +140,10 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
 )
 def test_other_models_can_be_written(config, changes, tmp_path):
     code = np.ones((4, config.embed_dim), np.float32)
-    told = write_served(
+    message = write_served(
         tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code
     )
-    shapes = {name: output["shape"] for name, output in told["outputs"].items()}
+    shapes = {name: output["shape"] for name, output in message["outputs"].items()}
     assert shapes == {
         "scores": ["b", 4],
         "logits": ["b", 4],
@@ -175,7 +175,7 @@ def test_what_lies_in_the_folder(folder, served):
         SMALL.architecture,
     )
     assert about["inputs"]["frames"] == {"shape": ["b", 2, 32, 32, 3], "dtype": "uint8"}
-    assert {name: told["shape"] for name, told in about["outputs"].items()} == {
+    assert {name: message["shape"] for name, message in about["outputs"].items()} == {
         "scores": ["b", 3],
         "logits": ["b", 3],
         "assignment": ["b", 2],

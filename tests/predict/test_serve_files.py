@@ -52,7 +52,7 @@ def folder(model, tmp_path_factory):
     return folder
 
 
-def test_damage_is_told(folder, tmp_path):
+def test_damage_is_reported(folder, tmp_path):
     for name in ("weights.npz", "program.jaxexport"):
         place = shutil.copytree(folder, tmp_path / name)
         data = (place / name).read_bytes()
@@ -69,13 +69,13 @@ def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_pa
     (own / "notes.txt").touch()
     other.mkdir()
     file.touch()
-    for path, told in (
+    for path, message in (
         (tmp_path / "x.zip", r"must end in \.served"),
         (own, r"other files .*notes\.txt"),
         (other, "not a served model"),
         (file, "not a served model"),
     ):
-        with pytest.raises(UserError, match=f"^{path}: .*{told}"):
+        with pytest.raises(UserError, match=f"^{path}: .*{message}"):
             write_served(path, model, LABELS, 2)
 
 
@@ -106,7 +106,7 @@ def test_refusals(model, tmp_path):
     path = tmp_path / "x.served"
     broken = make_model()
     broken.logit_scale[...] = np.float32(np.nan)
-    for args, options, told in (
+    for args, options, message in (
         ((model, (), 2), {}, "labels: an empty list"),
         ((model, ("a", " "), 2), {}, "labels: ' ' at place 1, expected a text that is not empty"),
         ((model, ("a", "b", "a"), 2), {}, "labels: 'a' is there twice"),
@@ -125,5 +125,5 @@ def test_refusals(model, tmp_path):
     ):
         with pytest.raises(UserError) as caught:
             write_served(path, *args, **options)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
     assert not list(tmp_path.iterdir())

@@ -38,7 +38,7 @@ def reversed_labels(about):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (reversed_labels, "about.json is damaged"),
         (lambda about: about["preprocessing"].update(squash=True), "about.json is damaged"),
@@ -66,16 +66,16 @@ def reversed_labels(about):
         ),
     ],
 )
-def test_about_is_held_against_itself_and_the_program(change, told, folder, tmp_path):
+def test_about_is_held_against_itself_and_the_program(change, message, folder, tmp_path):
     place = shutil.copytree(folder, tmp_path / "changed.served")
     about = json.loads((place / "about.json").read_text(encoding="utf-8"))
     change(about)
     (place / "about.json").write_text(json.dumps(about), encoding="utf-8")
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         served_example(place).Served(place)
 
 
-def test_weights_of_another_export_are_told(folder, tmp_path):
+def test_weights_of_another_export_are_reported(folder, tmp_path):
     place = shutil.copytree(folder, tmp_path / "mixed.served")
     with np.load(place / "weights.npz") as weights:
         changed = dict(weights)

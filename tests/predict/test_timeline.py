@@ -92,26 +92,26 @@ def test_a_timeline_is_the_windows_classified_one_by_one(learnt, long):
     assert found.mean_scores.sum() == pytest.approx(1, abs=1e-5)
     assert sum(s.end - s.start for s in found.segments if s.best) >= 20 - 1e-6
     assert found.pictures.shape == (20, 32, 32, 3)
-    told = json.loads(json.dumps(found.to_dict()))
-    assert told["windows"][0]["top"][0]["label"] == LABELS[found.top[0, 0]]
+    expected_text = json.loads(json.dumps(found.to_dict()))
+    assert expected_text["windows"][0]["top"][0]["label"] == LABELS[found.top[0, 0]]
 
 
 def test_times_that_start_again_cost_nothing(learnt, tmp_path):
     parts = [timed_video(tmp_path / f"{at}.ts", 50, offset=at) for at in (0, 500, 0)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
-    told = []
+    expected_text = []
     found = learnt.timeline(
         tmp_path / "joined.ts",
         LABELS,
         window=1,
         frames=4,
-        on_progress=lambda *done: told.append(done),
+        on_progress=lambda *done: expected_text.append(done),
     )
     assert found.duration == pytest.approx(6, abs=1e-3)
     assert len(found.starts) == 11
     assert found.ends[-1] == found.duration
     np.testing.assert_allclose(found.pictures_at, (np.arange(24) + 0.5) / 4)
-    assert {length for _, length in told} <= {0.0}
+    assert {length for _, length in expected_text} <= {0.0}
     assert found.note == ""
 
 
@@ -135,17 +135,17 @@ def test_a_stride_becomes_a_whole_number_of_steps(learnt, clips):
 
 def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
     monkeypatch.setattr(module, "PICTURES", 6)
-    told = []
+    expected_text = []
     found = learnt.timeline(
         long,
         LABELS,
         window=0.5,
         frames=4,
-        on_progress=lambda done, length: told.append((done, length)),
+        on_progress=lambda done, length: expected_text.append((done, length)),
     )
     assert len(found.pictures) <= 6
     np.testing.assert_allclose(np.diff(found.pictures_at), np.diff(found.pictures_at)[0])
-    assert told == [] or told[-1][1] == pytest.approx(20, abs=0.5)
+    assert expected_text == [] or expected_text[-1][1] == pytest.approx(20, abs=0.5)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +157,6 @@ def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
         ({"frames": 0}, "frames=0: expected 1 or more"),
     ],
 )
-def test_windows_out_of_range_are_told(learnt, long, settings, message):
+def test_windows_out_of_range_are_reported(learnt, long, settings, message):
     with pytest.raises(UserError, match=message):
         learnt.timeline(long, LABELS, **settings)

@@ -51,7 +51,7 @@ def test_a_label_csv_gives_its_names_by_id(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         (b"", "words.txt: no words in it; expected one word or phrase a line"),
         (b"\n  \n", "words.txt: no words in it"),
@@ -71,17 +71,17 @@ def test_a_label_csv_gives_its_names_by_id(tmp_path):
         ),
     ],
 )
-def test_a_bad_file_is_told_with_its_line(content, told, tmp_path):
+def test_a_bad_file_is_reported_with_its_line(content, message, tmp_path):
     path = tmp_path / "words.txt"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_words(str(path), "--labels")
     assert str(error.value).startswith(str(tmp_path))
-    assert told.format(path=path) in str(error.value)
+    assert message.format(path=path) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    "value, told",
+    "value, message",
     [
         ("nowhere.txt", "--labels=nowhere.txt: there is no such file"),
         ("no/where", "--labels=no/where: there is no such file"),
@@ -92,10 +92,10 @@ def test_a_bad_file_is_told_with_its_line(content, told, tmp_path):
         ("hug,kick,hug", "--labels: entry 3: 'hug' reads as 'hug' of --labels: entry 1"),
     ],
 )
-def test_bad_values_are_told(value, told):
+def test_bad_values_are_reported(value, message):
     with pytest.raises(UserError) as error:
         read_words(value, "--labels")
-    assert str(error.value).startswith(told)
+    assert str(error.value).startswith(message)
 
 
 def test_a_folder_is_no_word_list(tmp_path):

@@ -54,10 +54,10 @@ def test_the_box_and_the_words_are_the_draw(tmp_path):
         assert row.box == tuple(
             round(value * scale) for value, scale in zip((x, y, w, h), (96 / 56, 64 / 37) * 2)
         )
-        told = ", ".join(row.details[2:])
-        assert ("grey" in told) == made.draw.grey
-        assert told.endswith("not flipped") != made.draw.flip
-        assert told.startswith("colour jitter frame by frame") == bool(made.draw.jitters)
+        message = ", ".join(row.details[2:])
+        assert ("grey" in message) == made.draw.grey
+        assert message.endswith("not flipped") != made.draw.flip
+        assert message.startswith("colour jitter frame by frame") == bool(made.draw.jitters)
         seen.add((made.draw.grey, made.draw.flip, bool(made.draw.jitters)))
     assert len(seen) >= 4  # the words were put to the test
     calm = dataclasses.replace(SPEC, augment=Augment(jitter=1, per_frame_jitter=False))

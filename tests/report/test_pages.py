@@ -178,7 +178,7 @@ def test_frames_without_times(tmp_path):
     assert " s " not in page.text.split("How this")[0].split("Frame by frame")[1]
 
 
-def test_another_vocabulary_is_told_and_its_words_are_not_marked(tmp_path):
+def test_another_vocabulary_is_reported_and_its_words_are_not_marked(tmp_path):
     other = dataclasses.replace(EXPLAINED, vocabulary_size=10_000, vocabulary_is_labels=False)
     page, _ = _page(tmp_path, other)
     assert "named from a vocabulary of 10 000 words" in page.text

@@ -176,7 +176,7 @@ class _Breaks(np.ndarray):
     "name",
     ["red star", "red striped", "mauve solid star", "solid red star", "red solid star two", ""],
 )
-def test_a_wrong_name_is_told(name):
+def test_a_wrong_name_is_reported(name):
     with pytest.raises(UserError, match="expected 'colour texture shape'"):
         scenes.render_still(name, np.random.default_rng(0))
 
@@ -190,6 +190,6 @@ def test_a_wrong_name_is_told(name):
         ({"others": ["red solid star"]}, "no other object"),
     ],
 )
-def test_wrong_settings_are_told(settings, message):
+def test_wrong_settings_are_reported(settings, message):
     with pytest.raises(UserError, match=message):
         scenes.render_clip("red solid star", np.random.default_rng(0), **{"frames": 4, **settings})

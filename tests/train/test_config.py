@@ -75,7 +75,7 @@ def test_what_hosts_must_have_alike():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (dict(protocol="base"), "protocol: 'base', expected one of base_to_novel"),
         (dict(parallel="xmap"), "parallel: 'xmap', expected one of shard_map, pmap"),
@@ -123,8 +123,8 @@ def test_what_hosts_must_have_alike():
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_nonsense_is_refused_by_name(change, told):
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_nonsense_is_refused_by_name(change, message):
+    with pytest.raises(UserError, match=re.escape(message)):
         RunConfig.from_dict(_with(**change))
 
 
@@ -195,9 +195,9 @@ def test_microbatches_of_earlier_versions_are_refused(tmp_path, parts):
     (tmp_path / "config.json").write_text(json.dumps(_of_earlier_versions(microbatches=parts)))
     with pytest.raises(
         UserError, match=r"config\.json: memory\.microbatches: .*set it to 1 here"
-    ) as told:
+    ) as message:
         read_config(tmp_path)
-    assert "optimizer.gradient_accumulation_steps" in str(told.value)
+    assert "optimizer.gradient_accumulation_steps" in str(message.value)
 
 
 @pytest.mark.parametrize(

@@ -74,14 +74,17 @@ def test_every_field_of_a_run(tmp_path, name):
         path.write_text(json.dumps(_changed(name, value)))
         with pytest.raises(UserError) as caught:
             read_config(tmp_path)
-        told = str(caught.value)
-        assert told.startswith(f"{path}: "), value
-        assert name.removeprefix("data.") in told or name.partition(".")[0] in told, (value, told)
-        assert len(told) < 1500
+        message = str(caught.value)
+        assert message.startswith(f"{path}: "), value
+        assert name.removeprefix("data.") in message or name.partition(".")[0] in message, (
+            value,
+            message,
+        )
+        assert len(message) < 1500
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         ({"data.frames": 10**9}, "data.frames: 1000000000, expected at most 4,096"),
         (
@@ -122,7 +125,7 @@ def test_every_field_of_a_run(tmp_path, name):
         ),
     ],
 )
-def test_what_no_machine_has(changes, told):
+def test_what_no_machine_has(changes, message):
     fields = FIELDS
     for name, value in changes.items():
         fields = {**fields, **{key: value for key in [name] if "." not in name}}
@@ -131,7 +134,7 @@ def test_what_no_machine_has(changes, told):
             fields = {**fields, group: {**fields[group], last: value}}
     with pytest.raises(UserError) as caught:
         RunConfig.from_dict(fields)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_generous_settings_are_taken():

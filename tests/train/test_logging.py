@@ -84,9 +84,9 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
         _resumed(tmp_path / "m.csv", b"step,loss\n1,0.5\n3,0.3\n", rows=3)
         == "step,loss\n1,0.5\n3,0.3\n"
     )
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: {tmp_path}/m.csv: has 2 of 3 rows up to step 3")
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: {tmp_path}/m.csv: has 2 of 3 rows up to step 3")
+    assert message.count("\n") == 1
     (tmp_path / "m.csv").unlink()
     log = CsvLog(tmp_path / "m.csv", ("step", "loss"), step=3, rows=3)
     assert "0 of 3 rows" in capsys.readouterr().err
@@ -96,7 +96,7 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "content, kept, aside, told",
+    "content, kept, aside, message",
     [
         # a line that a crash cut off is no damage
         (b"step,loss\n1,0.5\n2,0.4\n3,0.", "1,0.5\n2,0.4\n", False, ""),
@@ -121,10 +121,10 @@ def test_csv_rows_that_are_lost_are_said_and_cost_nothing(tmp_path, capsys):
         (bytes(range(128, 256)), "", True, "m.csv: byte 0 is not UTF-8"),
     ],
 )
-def test_csv_that_is_damaged_is_kept_aside(tmp_path, capsys, content, kept, aside, told):
+def test_csv_that_is_damaged_is_kept_aside(tmp_path, capsys, content, kept, aside, message):
     assert _resumed(tmp_path / "m.csv", content) == "step,loss\n" + kept
     errors = capsys.readouterr().err
-    assert (told in errors, errors.count("\n")) == (True, bool(told))
+    assert (message in errors, errors.count("\n")) == (True, bool(message))
     assert [path.name for path in tmp_path.glob("*.damaged*")] == (
         ["m.csv.damaged"] if aside else []
     )
@@ -183,8 +183,8 @@ def test_run_log_writes_everywhere(tmp_path):
     assert (trained["grad_norm"], trained["skipped"], later["skipped"]) == ("0.125", "0", "3")
     assert float(trained["memory_gib"]) > 0.05
     assert (evaluated["loss"], evaluated["val_top1"], evaluated["val_top5"]) == ("", "0.5", "")
-    told = {("loss", 2, 1.5), ("grad_norm", 2, 0.125), ("skipped", 4, 3.0), ("val_top1", 2, 0.5)}
-    assert told <= set(_events(tmp_path / "events"))
+    message = {("loss", 2, 1.5), ("grad_norm", 2, 0.125), ("skipped", 4, 3.0), ("val_top1", 2, 0.5)}
+    assert message <= set(_events(tmp_path / "events"))
 
 
 def test_the_share_of_time_spent_waiting_for_input(tmp_path):
@@ -293,8 +293,8 @@ def test_a_line_that_stays_goes_above_the_one_that_is_redrawn(tmp_path, monkeypa
     status._SHOWN.live.refresh()
     log.evaluation(3, 1.0, {"val_top1": 0.5})
     log.close()
-    [told] = [line for line in terminal.lines() if "evaluated" in line]
-    assert told == "step 3/4  epoch 1.00  evaluated: val top1 50.00"
+    [message] = [line for line in terminal.lines() if "evaluated" in line]
+    assert message == "step 3/4  epoch 1.00  evaluated: val top1 50.00"
 
 
 def _events(folder):

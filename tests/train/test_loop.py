@@ -156,20 +156,20 @@ def test_accumulation_updates_every_other_batch(folder, tmp_path):
     assert at[3] == at[4] != at[5]
 
 
-def test_evaluations_are_told_and_choose_the_best(folder, tmp_path):
-    told = []
+def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
+    message = []
 
     def evaluate(model, last, check):
-        told.append(last)
+        message.append(last)
         return {
-            "base_top1": 0.9 / len(told),
+            "base_top1": 0.9 / len(message),
             "base_top5": None,
             "novel_top1": 0.5,
             "novel_top5": None,
         }
 
     _train(_config(folder, checkpoint__keep=1), tmp_path, evaluate=evaluate)
-    assert told == [False, True]
+    assert message == [False, True]
     assert (Checkpoints(tmp_path).choose("best"), Checkpoints(tmp_path).choose("last")) == (3, 6)
     rows = [row for row in _rows(tmp_path) if row["base_top1"]]
     assert [(row["step"], row["base_top1"], row["base_top5"]) for row in rows] == [
@@ -208,8 +208,8 @@ def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_go_on(folder, whole
     assert fields["model"].pop("ties") == "frames"
     (tmp_path / "config.json").write_text(json.dumps(fields))
     (tmp_path / "checkpoints").symlink_to(whole[0] / "checkpoints")
-    told = r"model\.ties: 'release' -> 'frames'; set `model\.ties=release` .*give another folder"
-    with pytest.raises(UserError, match=told):
+    message = r"model\.ties: 'release' -> 'frames'; set `model\.ties=release` .*give another folder"
+    with pytest.raises(UserError, match=message):
         prepare_workdir(tmp_path, _config(folder), resume=True)
     prepare_workdir(tmp_path, _config(folder, model__ties="release"), resume=True)
 
@@ -222,8 +222,8 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     # the same weights with other statistics
     half = dataclasses.replace(small_run.SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3))
     save_clip(tmp_path / "half.safetensors", half, random_state(small_run.SMALL))
-    told = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
-    with pytest.raises(UserError, match=told):
+    message = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
+    with pytest.raises(UserError, match=message):
         _train(
             _config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True
         )
@@ -256,8 +256,8 @@ def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
     done = _train(changed, tmp_path, resume=True, override=True)
-    told = capsys.readouterr().err.splitlines()
-    assert told == [
+    message = capsys.readouterr().err.splitlines()
+    assert message == [
         "warning: `override`: data.frames: 2 -> 3",
         "warning: `override`: optimizer.lr: 0.01 -> 0.5",
     ]
@@ -273,8 +273,8 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
     novel = from_config.open_splits(config)["novel"]
     novel.info["fingerprint"] = "other"
-    told = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
-    with pytest.raises(UserError, match=told):
+    message = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
+    with pytest.raises(UserError, match=message):
         _train(config, tmp_path, resume=True, splits=splits | {"novel": novel})
     _train(config, tmp_path, resume=True, override=True, splits=splits | {"novel": novel})
     # a checkpoint that knows of no splits, as those of earlier versions
@@ -309,10 +309,10 @@ def test_random_numbers_of_another_kind_are_refused(folder, whole):
 
 
 @pytest.mark.parametrize(
-    "broken, told", [(4, ["1", "2", "3", "4"]), (6, ["1", "2", "3", "4", "5", "6"])]
+    "broken, message", [(4, ["1", "2", "3", "4"]), (6, ["1", "2", "3", "4", "5", "6"])]
 )
 def test_an_error_of_the_input_comes_when_its_batch_is_due(
-    folder, tmp_path, monkeypatch, broken, told
+    folder, tmp_path, monkeypatch, broken, message
 ):
     """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is
     wrong with a 7th.
@@ -330,5 +330,5 @@ def test_an_error_of_the_input_comes_when_its_batch_is_due(
             _train(_config(folder), tmp_path)
     else:
         assert _train(_config(folder), tmp_path).step == 6
-    assert [row["step"] for row in _rows(tmp_path)] == told
+    assert [row["step"] for row in _rows(tmp_path)] == message
     assert all(0 <= float(row["input_wait"]) <= 1 for row in _rows(tmp_path))

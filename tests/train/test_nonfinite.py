@@ -57,16 +57,16 @@ def _lines(workdir):
 
 
 @pytest.mark.parametrize(
-    "values, told",
+    "values, message",
     [({"loss": np.nan}, "loss is nan"), ({"grad_norm": np.inf}, "norm of the gradient is inf")],
 )
-def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, told):
+def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, message):
     spoil([5], False, **values)
     config = small_run.run_config(folder, log_every=6, seed=3)
     with pytest.raises(UserError) as error:
         small_run.train(config, tmp_path)
     assert str(error.value).startswith(
-        f"step 5: the {told}; training stops, the videos of this batch are in {tmp_path}/"
+        f"step 5: the {message}; training stops, the videos of this batch are in {tmp_path}/"
     )
     assert "the last checkpoint is of step 3; " in str(error.value)
     assert Checkpoints(tmp_path).steps == [3]
@@ -74,7 +74,7 @@ def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, told):
     assert (line["step"], line["epoch"], line["what"], line["seed"], line["skipped"]) == (
         5,
         1,
-        told,
+        message,
         3,
         False,
     )
@@ -185,7 +185,7 @@ def test_not_finite_names_arrays():
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         (b"3\n", "nonfinite.jsonl:1: expected object, got int"),
         (b'{"step": 1}\n{"step": "2"}\n', "nonfinite.jsonl:2: step: expected int, got str"),
@@ -195,7 +195,7 @@ def test_not_finite_names_arrays():
         (b"\xff\xfe\x00", "nonfinite.jsonl: byte 0 is not UTF-8"),
     ],
 )
-def test_a_damaged_list_of_batches_is_kept_aside(folder, tmp_path, spoil, capsys, content, told):
+def test_a_damaged_list_of_batches_is_kept_aside(folder, tmp_path, spoil, capsys, content, message):
     (tmp_path / "nonfinite.jsonl").write_bytes(content)
     spoil({2}, False, loss=np.nan)
     with pytest.raises(UserError, match="step 2: the loss is nan"):
@@ -203,6 +203,6 @@ def test_a_damaged_list_of_batches_is_kept_aside(folder, tmp_path, spoil, capsys
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 1
     assert errors[0].startswith("warning: ")
-    assert told in errors[0]
+    assert message in errors[0]
     assert (tmp_path / "nonfinite.jsonl.damaged").read_bytes() == content
     assert [line["step"] for line in _lines(tmp_path)] == [2]

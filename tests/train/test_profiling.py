@@ -29,7 +29,7 @@ def _traces(workdir):
     return [path for path in (workdir / "profile").rglob("*.xplane.pb") if path.stat().st_size]
 
 
-def test_a_trace_and_what_is_told(folder, tmp_path, capsys):
+def test_a_trace_and_what_is_reported(folder, tmp_path, capsys):
     config = small_run.run_config(folder, optimizer__epochs=1)
     small_run.train(config, tmp_path / "a", profile=(2, 9))
     assert len(_traces(tmp_path / "a")) == 1

@@ -154,10 +154,10 @@ def test_what_was_learnt_on_is_the_checkpoints_word(folder, whole, tmp_path, cap
         ({}, "missing"),
     ):
         assert learnt_on(tmp_path, 6, there) == noted
-        told = capsys.readouterr().err
-        assert told.startswith(f"warning: {file}: {what}; " if what else "")
-        assert told.endswith("step 6: base_train (given list; 10 videos)\n" if what else "")
-        assert told.count("\n") == bool(what)
+        message = capsys.readouterr().err
+        assert message.startswith(f"warning: {file}: {what}; " if what else "")
+        assert message.endswith("step 6: base_train (given list; 10 videos)\n" if what else "")
+        assert message.count("\n") == bool(what)
     # checkpoints of earlier versions do not say it
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["learnt_on"]
@@ -238,7 +238,7 @@ def test_a_write_that_fails_ends_the_run(folder, tmp_path, monkeypatch):
     assert [row["step"] for row in small_run.rows(tmp_path)] == ["1", "2"]
 
 
-def test_an_error_of_the_run_is_told_before_one_of_its_last_checkpoint(
+def test_an_error_of_the_run_is_reported_before_one_of_its_last_checkpoint(
     folder, tmp_path, monkeypatch, capsys
 ):
     step = Trainer.step

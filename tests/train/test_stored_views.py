@@ -211,7 +211,7 @@ def test_it_is_for_one_process(folder, monkeypatch):
         batches.open_batches(config, model, records)
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_the_work(
+def test_a_folder_that_cannot_be_written_is_reported_before_the_work(
     folder, tmp_path, monkeypatch, decoded
 ):
     (tmp_path / "file").touch()

@@ -34,23 +34,23 @@ def _run(folder, steps=4, **changes):
     batches = [next(source) for _ in range(steps)]
     source.close()
     trainer = Trainer(config, model, records.class_names, 3, run_devices(config.devices))
-    state, told = trainer.place(trainer.initial), []
+    state, message = trainer.place(trainer.initial), []
     for batch in batches:
         state, sums = trainer.step(state, trainer.place_batch(batch))
-        told.append(sums)
+        message.append(sums)
     return (
         trainer,
         state,
         batches,
-        [{key: float(value) for key, value in sums.items()} for sums in told],
+        [{key: float(value) for key, value in sums.items()} for sums in message],
     )
 
 
 @pytest.fixture(scope="module")
 def one(folder):
     """A run on one device."""
-    _, state, _, told = _run(folder, devices=1)
-    return flatten_arrays(state.learnable), told
+    _, state, _, message = _run(folder, devices=1)
+    return flatten_arrays(state.learnable), message
 
 
 @pytest.mark.mesh
@@ -68,8 +68,8 @@ def one(folder):
     ids=lambda changes: ",".join(f"{key}={value}" for key, value in changes.items()) or "8 devices",
 )
 def test_however_it_is_split(folder, one, changes):
-    _, state, _, told = _run(folder, **changes)
-    for found, expected in zip(told, one[1]):
+    _, state, _, message = _run(folder, **changes)
+    for found, expected in zip(message, one[1]):
         assert {key: found[key] for key in ("count", "skipped", "lr", "correct")} == {
             key: expected[key] for key in ("count", "skipped", "lr", "correct")
         }
@@ -80,7 +80,7 @@ def test_however_it_is_split(folder, one, changes):
 
 
 def test_rates_are_those_of_the_updates(folder):
-    told = _run(
+    message = _run(
         folder,
         steps=6,
         devices=1,
@@ -89,7 +89,7 @@ def test_rates_are_those_of_the_updates(folder):
     )[3]
     # 3 batches an epoch, warm-up of one: the updates' rates are the rule's at micro-batches 1 and 3
     np.testing.assert_allclose(
-        [sums["lr"] for sums in told], np.repeat([0.0, 1 / 3, 0.55], 2) * 10, rtol=1e-5
+        [sums["lr"] for sums in message], np.repeat([0.0, 1 / 3, 0.55], 2) * 10, rtol=1e-5
     )
 
 
@@ -123,19 +123,19 @@ def test_a_step_takes_the_memory_of_its_state(folder):
     # all but arrays that the step gives back as they are
     assert all(x.is_deleted() for x in jax.tree.leaves((state.learnable, state.opt_state)))
     # neither the start nor a model made of a state is touched by later steps
-    model, told = trainer.model(after), flatten_arrays(after.learnable)
+    model, message = trainer.model(after), flatten_arrays(after.learnable)
     trainer.step(after, trainer.place_batch(batches[0]))
     for name, value in flatten_arrays(trainer.initial.learnable).items():
         np.testing.assert_array_equal(value, before[name])
     for name, value in flatten_arrays(learnable(model)).items():
-        np.testing.assert_array_equal(value, told[name])
+        np.testing.assert_array_equal(value, message[name])
 
 
 def test_bfloat16_towers_keep_float32_parameters(folder):
-    _, state, _, told = _run(folder, clip__dtype="bfloat16", memory__remat="block")
+    _, state, _, message = _run(folder, clip__dtype="bfloat16", memory__remat="block")
     assert {x.dtype for x in jax.tree.leaves(state.learnable)} == {np.dtype("float32")}
     exact = _run(folder)[3]
-    for found, expected in zip(told, exact):
+    for found, expected in zip(message, exact):
         # bfloat16 has 8 bits; the loss is of logits of size 100
         np.testing.assert_allclose(found["loss"], expected["loss"], rtol=0.05)
         assert found["loss"] != expected["loss"]

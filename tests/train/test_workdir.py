@@ -164,9 +164,9 @@ def test_a_write_that_fails_in_a_folder_that_went_says_so(tmp_path, monkeypatch,
         raise FileNotFoundError(2, "No such file or directory")
 
     monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fail)
-    with pytest.raises(UserError, match="run`: was removed or moved") as told:
+    with pytest.raises(UserError, match="run`: was removed or moved") as message:
         checkpoints.wait()
-    assert "space" not in str(told.value)
+    assert "space" not in str(message.value)
     assert (workdir.exists(), workdir.exists() and (workdir / "mine").exists()) == (left, left)
     with pytest.raises(UserError, match="run`: was removed or moved"):
         checkpoints.save(3, arrays, arrays, {})
@@ -200,9 +200,9 @@ def test_what_is_no_folder_makes_way_for_a_checkpoint(tmp_path, make, capsys):
     checkpoints.save(7, arrays, arrays, {})
     checkpoints.close()
     assert Checkpoints(tmp_path).last_intact() == (7, {})
-    told = capsys.readouterr().err
-    assert told.startswith(f"warning: {place}: not a folder")
-    assert told.endswith(f"moved to {tmp_path}/damaged/7\n")
+    message = capsys.readouterr().err
+    assert message.startswith(f"warning: {place}: not a folder")
+    assert message.endswith(f"moved to {tmp_path}/damaged/7\n")
     assert os.path.lexists(tmp_path / "damaged" / "7")
 
 
@@ -231,9 +231,9 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
     (tmp_path / "training_list.json").write_text(text)
     save_training_list(tmp_path, LEARNT_FROM)
     assert read_training_list(tmp_path) == noted
-    told = "(base_val (official list; 3 videos)); written again"
+    message = "(base_val (official list; 3 videos)); written again"
     warned = capsys.readouterr().err
-    assert warned.startswith(f"warning: {tmp_path}/training_list.json: ") and told in warned
+    assert warned.startswith(f"warning: {tmp_path}/training_list.json: ") and message in warned
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ from vtd_jax.untrusted import arrays, csv_text, json_text, regular_files
 def _refused(call, *texts):
     with pytest.raises(UserError) as caught:
         call()
-    told = str(caught.value)
-    assert all(text in told for text in texts), told
-    assert "\n" not in told
-    assert len(told) < 1000
-    return told
+    message = str(caught.value)
+    assert all(text in message for text in texts), message
+    assert "\n" not in message
+    assert len(message) < 1000
+    return message
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])

@@ -192,11 +192,13 @@ def test_hosts_of_even_batches_see_halves_of_equal_size():
 
 def test_what_was_drawn_for_a_clip_comes_with_it(records):
     example = records[2]
-    told = draw_train_clip(example, spec(augment=Augment(), seed=7), 1, 2)
-    assert np.array_equal(told.frames, train_clip(example, spec(augment=Augment(), seed=7), 1, 2))
-    again = resize_short_side(example.frames(told.indices), 18)
-    assert told.resized == again.shape[1:3]
-    assert np.array_equal(told.frames, apply_augment(again, told.draw, 16))
+    message = draw_train_clip(example, spec(augment=Augment(), seed=7), 1, 2)
+    assert np.array_equal(
+        message.frames, train_clip(example, spec(augment=Augment(), seed=7), 1, 2)
+    )
+    again = resize_short_side(example.frames(message.indices), 18)
+    assert message.resized == again.shape[1:3]
+    assert np.array_equal(message.frames, apply_augment(again, message.draw, 16))
     plain = draw_train_clip(example, spec(augment=PLAIN), 1, 2)
     assert plain.draw is None
     assert plain.resized == again.shape[1:3]

@@ -213,7 +213,7 @@ def test_indices_beyond_the_end_or_none(clips):
 def test_random_damage_is_reported_or_decoded(clips):
     """Bytes flipped anywhere: frames or one line, never another exception."""
     rng = np.random.default_rng(0)
-    told = 0
+    message = 0
     for file in ("one.mp4", "two.avi", "three.webm"):
         data = np.frombuffer((clips / file).read_bytes(), np.uint8)
         for _ in range(15):
@@ -223,8 +223,8 @@ def test_random_damage_is_reported_or_decoded(clips):
             try:
                 assert probe(damaged.tobytes()).frames > 0
             except VideoError:
-                told += 1
-    assert told > 0
+                message += 1
+    assert message > 0
 
 
 def test_header_reads_sizes_without_decoding(clips):

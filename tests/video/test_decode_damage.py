@@ -85,13 +85,13 @@ def run(folder: Path, first: int, last: int, before: str = "") -> list[str]:
     command = [sys.executable, "-c", "\n".join(lines)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
-    told = [text for word, text in lines if word == "done"]
-    if len(told) < last - first:
+    message = [text for word, text in lines if word == "done"]
+    if len(message) < last - first:
         pytest.fail(
             f"file {lines[-1][1] if lines else first}: exit status {done.returncode}, "
             f"{done.stderr[-600:]}"
         )
-    return told
+    return message
 
 
 @pytest.fixture(scope="module")
@@ -106,12 +106,12 @@ def folder(tmp_path_factory):
 
 
 def test_a_thousand_damaged_files(folder):
-    told = run(folder, 0, FILES)
-    read = told.count("read")
-    print(f"{len(told)} files: {read} read, {len(told) - read} told")
-    assert len(told) == FILES
+    message = run(folder, 0, FILES)
+    read = message.count("read")
+    print(f"{len(message)} files: {read} read, {len(message) - read} told")
+    assert len(message) == FILES
     assert 200 < read < 800
-    for seed, line in enumerate(told):
+    for seed, line in enumerate(message):
         assert line == "read" or line.startswith(f"file {seed}: ")
         assert "\n" not in line
 

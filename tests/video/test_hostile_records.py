@@ -58,12 +58,12 @@ def refused(folder, *words):
     began = time.process_time()
     with pytest.raises(UserError) as caught:
         open_records(folder, "jpeg")
-    told = str(caught.value)
+    message = str(caught.value)
     assert time.process_time() - began < 5
-    assert "\n" not in told
-    assert len(told) < 1000
-    assert all(word in told for word in words), told
-    return told
+    assert "\n" not in message
+    assert len(message) < 1000
+    assert all(word in message for word in words), message
+    return message
 
 
 FEATURE = ("featuresDict", "features", "codec")
@@ -180,12 +180,12 @@ def test_no_file_of_them_may_be_anything(folder, again, name, content):
         os.mkfifo(folder / name)
     else:
         (folder / name).write_text(content)
-    told = refused(folder, name, "`overwrite`" if content is not None else "a pipe")
+    message = refused(folder, name, "`overwrite`" if content is not None else "a pipe")
     # and a build says the same, or what to do
     if not name.startswith("lists") and content is not None:
         with pytest.raises(UserError, match="`overwrite`"):
             build_records(again, folder.parents[2])
-    assert len(told) < 600
+    assert len(message) < 600
 
 
 def test_a_pipe_in_the_place_of_a_shard(folder):

@@ -225,7 +225,7 @@ def test_threads_run_ahead_but_not_far(jpeg, monkeypatch):
             assert len(reads) == taken + most
 
 
-def test_bad_settings_are_told_before_the_first_batch(jpeg):
+def test_bad_settings_are_reported_before_the_first_batch(jpeg):
     with pytest.raises(UserError, match="batch_size=0"):
         train_batches(jpeg, **{**SETTINGS, "batch_size": 0})
     with pytest.raises(UserError, match="workers=-1"):

@@ -68,10 +68,11 @@ def test_a_killed_worker_is_replaced_and_no_batch_changes(jpeg, capfd):
         assert time.monotonic() - began < 60
         assert batches.get_state()["batch"] == 20
     assert found == digests(jpeg, 20)
-    told = capfd.readouterr().err
-    assert "warning: a data worker died (SIGKILL) at batch" in told
+    message = capfd.readouterr().err
+    assert "warning: a data worker died (SIGKILL) at batch" in message
     assert (
-        "1 of at most 3 times; the machine was probably out of memory: lower data.workers" in told
+        "1 of at most 3 times; the machine was probably out of memory: lower data.workers"
+        in message
     )
 
 
@@ -193,7 +194,7 @@ def test_a_record_that_crashes_its_worker_ends_the_run_and_is_named(built, tmp_p
     assert len({worker for _, worker in seen}) == 1 + pipeline.RESTARTS
 
 
-def test_a_script_that_cannot_be_imported_is_told_what_to_write(built, tmp_path):
+def test_a_script_that_cannot_be_imported_is_reported_what_to_write(built, tmp_path):
     done = script(tmp_path, built, "plain", ending="main()\n")
     assert done.stdout.splitlines()[-1].startswith(
         "error: a data worker died (exit code 1) at batch 0"

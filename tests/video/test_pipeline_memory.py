@@ -127,8 +127,8 @@ def test_nothing_is_left_and_nothing_is_said(built, tmp_path, way):
         text=True,
     ) as reader:
         # its end is that of Python's resource tracker, which tells what it found
-        told, _ = reader.communicate(timeout=120)
-    assert (reader.returncode, told) == (0, "")
+        expected_text, _ = reader.communicate(timeout=120)
+    assert (reader.returncode, expected_text) == (0, "")
     assert not list(SHM.glob(f"vtd_{reader.pid}_*"))
 
 

@@ -39,7 +39,7 @@ def test_records_hold_every_video_once(built, storage):
     assert "tensorflow" not in sys.modules
 
 
-def test_of_several_records_the_shortest_folders_are_told(tmp_path):
+def test_of_several_records_the_shortest_folders_are_reported(tmp_path):
     """After building two benchmarks, one of them in two ways, all of which have a list
     `base_train`.
     """
@@ -47,10 +47,10 @@ def test_of_several_records_the_shortest_folders_are_told(tmp_path):
         (tmp_path / name / "1.0.0" / "lists").mkdir(parents=True)
         (tmp_path / name / "1.0.0" / "dataset_info.json").touch()
         (tmp_path / name / "1.0.0" / "lists" / "base_train.json").write_text("{}")
-    told = f"{tmp_path}/hmdb51, {tmp_path}/ucf101/jpeg, {tmp_path}/ucf101/video"
+    message = f"{tmp_path}/hmdb51, {tmp_path}/ucf101/jpeg, {tmp_path}/ucf101/video"
     with pytest.raises(
         UserError,
-        match=f"several records have a list 'base_train'; give one of these instead: {told}$",
+        match=f"several records have a list 'base_train'; give one of these instead: {message}$",
     ):
         open_records(tmp_path, "base_train")
 
@@ -122,7 +122,7 @@ def test_frames_are_thinned_by_what_decodes_not_by_what_the_header_says(tmp_path
         assert encode_video(Entry("clip.mp4", 1, 1), path, "jpeg", max_frames=4) == expected
 
 
-def test_videos_that_do_not_fit_into_a_record_are_told(tmp_path, monkeypatch):
+def test_videos_that_do_not_fit_into_a_record_are_reported(tmp_path, monkeypatch):
     path = make_video(tmp_path / "long.mp4", 30)
     monkeypatch.setattr(encode, "MAX_RECORD_BYTES", 2000)
     for storage in ("jpeg", "video"):
@@ -177,20 +177,20 @@ def copy(built, tmp_path):
     return tmp_path / "copy", next((tmp_path / "copy").rglob("jpeg/1.0.0/*array_record*"))
 
 
-def test_damage_to_a_shard_is_told(built, tmp_path):
+def test_damage_to_a_shard_is_reported(built, tmp_path):
     data_dir, shard = copy(built, tmp_path)
     damage_shard(shard)
-    records, told = open_records(data_dir, "jpeg"), []
+    records, message = open_records(data_dir, "jpeg"), []
     for index in range(len(records)):
         try:
             records[index]
         except UserError as error:
-            told.append((index, str(error)))
-    assert told
-    assert all(f"record {index} cannot be read" in text for index, text in told)
+            message.append((index, str(error)))
+    assert message
+    assert all(f"record {index} cannot be read" in text for index, text in message)
 
 
-def test_a_truncated_shard_or_lost_metadata_is_told(built, tmp_path):
+def test_a_truncated_shard_or_lost_metadata_is_reported(built, tmp_path):
     data_dir, shard = copy(built, tmp_path)
     data = shard.read_bytes()
     shard.write_bytes(data[: len(data) // 2])
@@ -204,7 +204,7 @@ def test_a_truncated_shard_or_lost_metadata_is_told(built, tmp_path):
         open_records(data_dir, "jpeg")
 
 
-def test_a_stored_frame_that_does_not_decode_is_told(built):
+def test_a_stored_frame_that_does_not_decode_is_reported(built):
     example = open_records(built, "jpeg")[0]
     broken = dict(example.record, frames=[example.record["frames"][0][:50]])
     with pytest.raises(UserError, match="a stored frame does not decode"):

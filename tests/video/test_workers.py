@@ -55,8 +55,8 @@ def act(item, tell):
 
 
 def test_process_map_survives_processes_that_die():
-    items, told = [1, "kill", 2, "bad", 3, "exit", 4, 5], []
-    outcomes = {o.item: o for o in process_map(act, items, 2, told.append)}
+    items, message = [1, "kill", 2, "bad", 3, "exit", 4, 5], []
+    outcomes = {o.item: o for o in process_map(act, items, 2, message.append)}
     assert set(outcomes) == set(items)
     assert outcomes["kill"].exit_code == -signal.SIGKILL
     assert outcomes["exit"].exit_code == 7
@@ -64,7 +64,7 @@ def test_process_map_survives_processes_that_die():
     numbers = [outcomes[i] for i in (1, 2, 3, 4, 5)]
     assert all(o.error is None and o.exit_code is None for o in numbers)
     assert os.getpid() not in {o.result for o in numbers}
-    assert sorted(told) == [f"at {i}" for i in (1, 2, 3, 4, 5)]
+    assert sorted(message) == [f"at {i}" for i in (1, 2, 3, 4, 5)]
 
 
 def test_process_map_of_nothing():

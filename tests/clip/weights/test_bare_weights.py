@@ -21,8 +21,8 @@ def state() -> dict[str, np.ndarray]:
     return random_state(CONFIG)
 
 
-def refused(path: Path, told: str) -> str:
-    with pytest.raises(UserError, match=told) as error:
+def refused(path: Path, message: str) -> str:
+    with pytest.raises(UserError, match=message) as error:
         read_checkpoint(path)
     return str(error.value)
 
@@ -41,12 +41,12 @@ def test_bare_weights(tmp_path, state):
     narrow = {"text_layers": 1, "vocab_size": 96, "context_length": 8}
     wide = CLIPConfig(32, 32, 1, 1280, 16, 64, **narrow, vision_head_width=80)
     path = bare(wide, tmp_path / "h.pt")
-    told = refused(
+    message = refused(
         path,
         "the activation and the width of the image tower's attention heads: not in the weights",
     )
-    assert "`activation=gelu` (LAION" in told
-    assert "`head_width=N` (80 in published towers of width 1280)" in told
+    assert "`activation=gelu` (LAION" in message
+    assert "`head_width=N` (80 in published towers of width 1280)" in message
     with pytest.raises(
         UserError, match="`head_width=64`: image towers of width 1280 have heads of 80, never 64"
     ):
@@ -114,7 +114,7 @@ def test_prefixes_of_wrappers(tmp_path, state):
 
 def test_one_tower(tmp_path, state):
     whole = hugging_face(state)
-    for start, told in (
+    for start, message in (
         ("vision", "image tower only, as transformers' CLIPVisionModel"),
         ("text", "text tower only"),
     ):
@@ -125,13 +125,13 @@ def test_one_tower(tmp_path, state):
         save_file(half, tmp_path / "model.safetensors")
         refused(
             tmp_path / "model.safetensors",
-            rf"holds CLIP's {told}.*both towers are needed: take the weights of the",
+            rf"holds CLIP's {message}.*both towers are needed: take the weights of the",
         )
         # as save_pretrained writes it
         (tmp_path / start).mkdir()
         (tmp_path / "model.safetensors").rename(tmp_path / start / "model.safetensors")
         write_json(tmp_path / start / "config.json", {"model_type": f"clip_{start}_model"})
-        tower = f"{told.split()[0]} tower only; both towers are needed: take the folder"
+        tower = f"{message.split()[0]} tower only; both towers are needed: take the folder"
         refused(tmp_path / start, rf"config\.json: model_type .*{tower}")
 
 

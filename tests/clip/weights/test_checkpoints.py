@@ -98,7 +98,7 @@ def test_ours_and_back(tmp_path, config):
 
 def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
     path = tmp_path / "a.safetensors"
-    for call, told in (
+    for call, expected_text in (
         (lambda: save_clip(tmp_path / "a.npz", CONFIG, state), "must end in .safetensors"),
         (lambda: save_clip(path, CONFIG, state, dtype="bfloat16"), "expected float32 or float16"),
         (lambda: save_clip(path, CONFIG, {"visual.proj": state["visual.proj"]}), "missing"),
@@ -111,7 +111,7 @@ def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
             "cannot be written",
         ),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=expected_text):
             call()
 
     def half(arrays, file, metadata):
@@ -126,19 +126,19 @@ def test_save_refuses_and_leaves_nothing(tmp_path, state, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_tensors_are_told_by_name(tmp_path, state):
-    def told(changed) -> str:
+def test_tensors_are_reported_by_name(tmp_path, state):
+    def expected_text(changed) -> str:
         tf.save(tmp_path / "x.pt", tf.state_dict(openai_order(changed)))
         with pytest.raises(UserError) as error:
             read_checkpoint(tmp_path / "x.pt")
         return str(error.value)
 
     without = {name: x for name, x in state.items() if "resblocks.1.ln_1" not in name}
-    message = told(without | {"extra.weight": np.zeros(2), "ln_final.bias": np.zeros(3)})
+    message = expected_text(without | {"extra.weight": np.zeros(2), "ln_final.bias": np.zeros(3)})
     assert "missing: visual.transformer.resblocks.1.ln_1.weight, visual.transformer" in message
     assert "surplus: extra.weight" in message
     assert "ln_final.bias is (3,), expected (64,)" in message
-    many = told(state | {f"decoder.{i}": np.zeros(1) for i in range(20)})
+    many = expected_text(state | {f"decoder.{i}": np.zeros(1) for i in range(20)})
     assert "decoder.7 and 12 more" in many
     for name, value in (("visual.proj", np.nan), ("logit_scale", np.inf)):
         bad = np.array(state[name])
@@ -148,26 +148,26 @@ def test_tensors_are_told_by_name(tmp_path, state):
             f"tensor {name} has 1 values that are NaN or infinite, the first is {value} at {at}: "
             "damaged"
         )
-        assert told_of in told(state | {name: bad})
-    assert "missing: visual.conv1.weight" in told(
+        assert told_of in expected_text(state | {name: bad})
+    assert "missing: visual.conv1.weight" in expected_text(
         {n: x for n, x in state.items() if n != "visual.conv1.weight"}
     )
-    assert "misshapen: visual.conv1.weight" in told(
+    assert "misshapen: visual.conv1.weight" in expected_text(
         state | {"visual.conv1.weight": np.zeros((64, 3))}
     )
-    assert "one row more than a square" in told(
+    assert "one row more than a square" in expected_text(
         state | {"visual.positional_embedding": np.zeros((7, 64))}
     )
-    assert "a tower without layers" in told(
+    assert "a tower without layers" in expected_text(
         {n: x for n, x in state.items() if not n.startswith("transformer.")}
     )
-    odd = told(state | {"text_projection": np.zeros((65, 32))})
+    odd = expected_text(state | {"text_projection": np.zeros((65, 32))})
     assert "text_width 65 is not a multiple" in odd
     assert "x.pt: " in odd
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, expected_text",
     [
         (b"", "empty file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS pointer"),
@@ -182,15 +182,15 @@ def test_tensors_are_told_by_name(tmp_path, state):
     ],
 )
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
-def test_other_files(tmp_path, content, told, name):
+def test_other_files(tmp_path, content, expected_text, name):
     path = tmp_path / name
     path.write_bytes(content)
-    told = (
+    expected_text = (
         "truncated or damaged safetensors"
-        if name.endswith("s") and told.startswith("not a checkpoint")
-        else told
+        if name.endswith("s") and expected_text.startswith("not a checkpoint")
+        else expected_text
     )
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=expected_text) as error:
         read_checkpoint(path)
     assert str(path) in str(error.value)
 

@@ -70,9 +70,9 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("header, told", HEADERS.values(), ids=HEADERS)
-def test_headers_of_safetensors(tmp_path, header, told):
-    refused_at_once(_safetensors(tmp_path / "x.safetensors", header), told)
+@pytest.mark.parametrize("header, message", HEADERS.values(), ids=HEADERS)
+def test_headers_of_safetensors(tmp_path, header, message):
+    refused_at_once(_safetensors(tmp_path / "x.safetensors", header), message)
 
 
 def test_headers_without_end(tmp_path, monkeypatch):
@@ -134,7 +134,7 @@ def test_every_field_of_our_own_settings(own, tmp_path, field):
 
 def test_sizes_of_clips_have_an_end():
     fields = CLIPConfig.vit_b16().to_dict()
-    for change, told in (
+    for change, message in (
         (
             {"vision_head_width": -1},
             "vision_head_width -1, expected a whole number from 1 to 65,536",
@@ -151,7 +151,7 @@ def test_sizes_of_clips_have_an_end():
     ):
         with pytest.raises(UserError) as caught:
             CLIPConfig.from_dict(fields | change)
-        assert told in str(caught.value)
+        assert message in str(caught.value)
 
 
 # files beside weights
@@ -230,7 +230,7 @@ def _places(value, place=()):
 def test_wrong_types_beside_weights(tmp_path, folders, name):
     path = _folder(tmp_path, folders, name)
     right = FOLDERS[name]
-    read, told = 0, []
+    read, message = 0, []
     for place in _places(right):
         for value in ODD:
             content = json.loads(json.dumps({"": right}))
@@ -243,9 +243,9 @@ def test_wrong_types_beside_weights(tmp_path, folders, name):
                 read_checkpoint(tmp_path)
                 read += 1
             except UserError as error:
-                told.append(str(error))
-    assert all(text.startswith(str(tmp_path)) for text in told)
-    assert len(told) > 3 * read
+                message.append(str(error))
+    assert all(text.startswith(str(tmp_path)) for text in message)
+    assert len(message) > 3 * read
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.safetensors", "x.bin", "model.safetensors.index.json"])

@@ -100,7 +100,7 @@ def test_hugging_face_shards(tmp_path, state):
     index = write_json(tmp_path / "model.safetensors.index.json", {"weight_map": where})
     write_json(tmp_path / "config.json", HF_CONFIG)
     assert_same_state(read_checkpoint(tmp_path)[1], state)
-    for wrong, told in (
+    for wrong, message in (
         ({}, "without a weight_map"),
         (
             {"weight_map": where | {"visual_projection.weight": "../x.safetensors"}},
@@ -116,7 +116,7 @@ def test_hugging_face_shards(tmp_path, state):
         ),
     ):
         write_json(index, wrong)
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             read_checkpoint(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         (
             {"vision_config": {"hidden_size": 768}},
@@ -169,15 +169,15 @@ def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
         ({"text_config": [1]}, "text_config is list, expected an object"),
     ],
 )
-def test_wrong_hugging_face_config(tmp_path, state, change, told):
+def test_wrong_hugging_face_config(tmp_path, state, change, message):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", HF_CONFIG | change)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"embed_dim": 512}, "model_cfg.embed_dim is 512, expected 32"),
         ({"vision_cfg": {"width": 768}}, "vision_cfg.width is 768"),
@@ -187,10 +187,10 @@ def test_wrong_hugging_face_config(tmp_path, state, change, told):
         ({"vision_cfg": {"head_width": 0}}, "head_width is 0"),
     ],
 )
-def test_wrong_open_clip_config(tmp_path, state, change, told):
+def test_wrong_open_clip_config(tmp_path, state, change, message):
     save_file(state, tmp_path / "open_clip_model.safetensors")
     write_json(tmp_path / "open_clip_config.json", {"model_cfg": OPEN_CLIP["model_cfg"] | change})
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_checkpoint(tmp_path)
     (tmp_path / "open_clip_config.json").write_text("{")
     with pytest.raises(UserError, match="not JSON"):

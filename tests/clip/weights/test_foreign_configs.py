@@ -62,7 +62,7 @@ def test_a_key_that_is_not_known_is_refused_wherever_it_is(tmp_path, state, file
 
 
 @pytest.mark.parametrize(
-    "where, value, told",
+    "where, value, message",
     [
         (
             "vision_cfg.act_kwargs",
@@ -112,11 +112,11 @@ def test_a_key_that_is_not_known_is_refused_wherever_it_is(tmp_path, state, file
         ("vision_cfg", [1], "vision_cfg is list, expected an object"),
     ],
 )
-def test_open_clip_settings_that_are_not_ours(tmp_path, state, where, value, told):
+def test_open_clip_settings_that_are_not_ours(tmp_path, state, where, value, message):
     save_file(state, tmp_path / "open_clip_model.safetensors")
     file = write_json(tmp_path / "open_clip_config.json", OPEN_CLIP)
     changed(file, f"model_cfg.{where}", value)
-    refused(tmp_path, told)
+    refused(tmp_path, message)
 
 
 def test_open_clip_settings_that_are(tmp_path, state):
@@ -143,7 +143,7 @@ def test_open_clip_settings_that_are(tmp_path, state):
 
 
 @pytest.mark.parametrize(
-    "where, value, told",
+    "where, value, message",
     [
         ("vision_config.image_size", 224, "vision_config.image_size is 224, expected 32"),
         ("vision_config.intermediate_size", 100, "intermediate_size is 100, expected 256"),
@@ -164,10 +164,10 @@ def test_open_clip_settings_that_are(tmp_path, state):
         ("model_type", "siglip", "model_type is 'siglip'"),
     ],
 )
-def test_hugging_face_settings_that_are_not_ours(tmp_path, state, where, value, told):
+def test_hugging_face_settings_that_are_not_ours(tmp_path, state, where, value, message):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     changed(write_json(tmp_path / "config.json", HF_CONFIG), where, value)
-    refused(tmp_path, told)
+    refused(tmp_path, message)
 
 
 @pytest.mark.parametrize("ratio", [3, 4.9231])

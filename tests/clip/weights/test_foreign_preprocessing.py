@@ -57,8 +57,8 @@ def test_squashed_images(tmp_path, state, capsys):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", HF_CONFIG)
     assert read_checkpoint(tmp_path)[0].preprocessing == OPENAI
-    assert "note: " in (told := capsys.readouterr().err)
-    assert "nothing beside the weights says how images were normalised" in told
+    assert "note: " in (message := capsys.readouterr().err)
+    assert "nothing beside the weights says how images were normalised" in message
     # without a config too, and where the model is not OpenAI's after all
     read_checkpoint(tf.save(tmp_path / "o.pt", tf.state_dict(openai_order(state))))
     assert capsys.readouterr().err == ""
@@ -88,7 +88,7 @@ def test_squashed_images(tmp_path, state, capsys):
 
 
 @pytest.mark.parametrize(
-    "key, value, told",
+    "key, value, message",
     [
         ("image_mean", [0.5, 0.5], "image_mean is .*expected three finite numbers"),
         ("image_std", [0.5, 0, 0.5], "image_std is .*expected numbers above 0"),
@@ -107,15 +107,15 @@ def test_squashed_images(tmp_path, state, capsys):
         ("do_pad", True, "do_pad is True"),
     ],
 )
-def test_images_that_frames_cannot_follow(tmp_path, state, key, value, told):
+def test_images_that_frames_cannot_follow(tmp_path, state, key, value, message):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", HF_CONFIG)
     write_json(tmp_path / "preprocessor_config.json", PROCESSOR | {key: value})
-    refused(tmp_path, rf"preprocessor_config\.json: {told}")
+    refused(tmp_path, rf"preprocessor_config\.json: {message}")
 
 
 @pytest.mark.parametrize(
-    "key, value, told",
+    "key, value, message",
     [
         ("resize_mode", "longest", "resize_mode is 'longest', expected one of shortest, squash"),
         ("mean", "half", "mean is 'half', expected three finite numbers"),
@@ -125,13 +125,13 @@ def test_images_that_frames_cannot_follow(tmp_path, state, key, value, told):
         ("interpolation", "nearest", "interpolation is 'nearest'"),
     ],
 )
-def test_open_clip_images_that_frames_cannot_follow(tmp_path, state, key, value, told):
+def test_open_clip_images_that_frames_cannot_follow(tmp_path, state, key, value, message):
     save_file(state, tmp_path / "open_clip_model.safetensors")
     write_json(
         tmp_path / "open_clip_config.json",
         OPEN_CLIP | {"preprocess_cfg": PREPROCESS | {key: value}},
     )
-    refused(tmp_path, rf"open_clip_config\.json: preprocess_cfg\.{told}")
+    refused(tmp_path, rf"open_clip_config\.json: preprocess_cfg\.{message}")
 
 
 @pytest.mark.parametrize("folder", ["hugging_face"], indirect=True)
@@ -159,7 +159,7 @@ def test_tokenizer_files(folder):
     )
     refused(folder, r"merges\.txt: merge 1 is .*expected \('i', 'n'\)")
     (folder / "merges.txt").unlink()
-    for model, told in (
+    for model, message in (
         ({"type": "Unigram", "vocab": []}, "model.type is 'Unigram', expected 'BPE'"),
         (
             {"vocab": words, "merges": [" ".join(pair) for pair in pairs][:-1]},
@@ -168,7 +168,7 @@ def test_tokenizer_files(folder):
         ({"vocab": [], "merges": pairs}, "no vocabulary"),
     ):
         write_json(folder / "tokenizer.json", {"model": model})
-        refused(folder, rf"tokenizer\.json: {told}")
+        refused(folder, rf"tokenizer\.json: {message}")
     (folder / "tokenizer.json").unlink()
     write_json(folder / "tokenizer_config.json", {"tokenizer_class": "XLMRobertaTokenizer"})
     refused(folder, "tokenizer_class is 'XLMRobertaTokenizer', expected CLIPTokenizer")

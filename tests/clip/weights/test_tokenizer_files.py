@@ -8,8 +8,8 @@ from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
 from vtd_jax.errors import UserError
 
 
-def refused(folder, told):
-    with pytest.raises(UserError, match=told):
+def refused(folder, message):
+    with pytest.raises(UserError, match=message):
         check_tokenizer_files(folder)
 
 
@@ -73,7 +73,7 @@ def test_how_texts_are_cut_before_they_are_tokens(tmp_path):
         check_tokenizer_files(tmp_path)
     good, upper = tokenizer_json(), tokenizer_json()
     upper["normalizer"]["normalizers"].pop()
-    for changes, told in (
+    for changes, message in (
         ({"normalizer": None}, "normalizer is None"),
         ({"normalizer": upper["normalizer"]}, "normalizer is "),
         ({"normalizer": {"type": "Lowercase"}}, "normalizer is "),
@@ -103,14 +103,14 @@ def test_how_texts_are_cut_before_they_are_tokens(tmp_path):
         ({"model": {"dropout": 0.1}}, "model.dropout is 0.1"),
     ):
         write_json(tmp_path / "tokenizer.json", tokenizer_json(**changes))
-        refused(tmp_path, rf"tokenizer\.json: {told}")
+        refused(tmp_path, rf"tokenizer\.json: {message}")
     (tmp_path / "tokenizer.json").unlink()
     decoder = {"49406": {"content": "<|startoftext|>"}, "49407": {"content": "<|endoftext|>"}}
     write_json(tmp_path / "tokenizer_config.json", {"added_tokens_decoder": decoder})
     check_tokenizer_files(tmp_path)
-    for added, told in (
+    for added, message in (
         ({"320": {"content": "b"}}, "added token 'b' has id 320"),
         ([], "added_tokens_decoder is "),
     ):
         write_json(tmp_path / "tokenizer_config.json", {"added_tokens_decoder": added})
-        refused(tmp_path, rf"tokenizer_config\.json: {told}")
+        refused(tmp_path, rf"tokenizer_config\.json: {message}")

@@ -90,7 +90,7 @@ def test_command_measures_and_writes_json(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, message",
     [
         (["--architecture=ViT-B/17"], "expected one of ViT-B/32"),
         (["--data_dir=x"], "--data_dir and --records"),
@@ -106,11 +106,11 @@ def test_command_measures_and_writes_json(tmp_path):
         (["--what=readers", "--rounds=0"], "rounds"),
     ],
 )
-def test_bad_arguments(arguments, told):
+def test_bad_arguments(arguments, message):
     done = _run(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
-    assert told in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 
@@ -252,9 +252,9 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     sources = feeding.sources(tmp_path, None, None)
     jobs = feeding.pipelines(sources, setting)
     assert [job.task for job in jobs] == [
-        f"{storage}, {told}"
+        f"{storage}, {message}"
         for storage in ("jpeg", "video")
-        for told in ("augmented", "centre crop")
+        for message in ("augmented", "centre crop")
     ]
     assert jobs[0].run()["frames"].shape == (8, 2, 64, 64, 3)
     programs = Programs(setting, random_model(setting, "float32"), "ours", tasks=(STEP,))
@@ -263,7 +263,7 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     assert all(0 <= row["waited"] < row["seconds"] for row in rows)
 
 
-def test_a_child_that_fails_is_told(monkeypatch):
+def test_a_child_that_fails_is_reported(monkeypatch):
     monkeypatch.setattr(child.sys, "executable", "/bin/false")
     (row,) = child.first_steps(TINY, [SLOW])
     assert row == {

@@ -91,7 +91,7 @@ def test_the_table_compares_with_seeking_and_with_the_best():
     assert lines[3] == ["k", "16", "records, video", "10.0", "5.00×", "2.00×", "1.00×"]
 
 
-def test_an_empty_folder_is_told(tmp_path):
+def test_an_empty_folder_is_reported(tmp_path):
     with pytest.raises(UserError, match="no videos here"):
         bench.sources(tmp_path, 3)
 

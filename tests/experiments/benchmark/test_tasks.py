@@ -76,7 +76,7 @@ def test_steps_go_on_from_each_other(setting, programs):
     assert len(set(losses)) > 1
 
 
-def test_memory_is_told_for_every_program(programs):
+def test_memory_is_reported_for_every_program(programs):
     assert set(programs.memory) == set(programs.compiling) == set(TASKS)
     assert all(planned["arguments"] > 0 for planned in programs.memory.values())
 

@@ -24,7 +24,7 @@ def test_ratios_are_medians_over_rounds_to_the_faster_product():
     times |= {"plain, top 5": [9.0, 9.0, 9.0], "nearest, euclidean, top 1": [2.0, 2.0, 9.0]}
     rows = [bench.Result(16, way, wall, [2 * x for x in wall], 1.5) for way, wall in times.items()]
     table = bench.table(rows)
-    told = [
+    message = [
         "16",
         "nearest, euclidean, top 1",
         "2.00",
@@ -34,7 +34,7 @@ def test_ratios_are_medians_over_rounds_to_the_faster_product():
         "0.25×",
         "1.5 MB",
     ]
-    assert table.cells()[-1] == told
+    assert table.cells()[-1] == message
     assert table.columns[4] == "to the product"
 
 

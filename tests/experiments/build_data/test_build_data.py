@@ -45,9 +45,9 @@ def test_builds_reuses_and_adds_lists(folder, tmp_path):
     assert first.stdout.startswith("good (given list; 2 videos)\n")
     wrote = first.stdout.splitlines()[-1]
     assert wrote.startswith(f"wrote {tmp_path}/video_folder/mine/1.0.0: 2 videos, 2 classes, ")
-    told = [line.split(": ")[1] for line in first.stderr.splitlines()]
-    assert told[1].startswith("given list")
-    assert told[2].startswith("storages (reading 32 frames, measured on 2 of the videos)")
+    message = [line.split(": ")[1] for line in first.stderr.splitlines()]
+    assert message[1].startswith("given list")
+    assert message[2].startswith("storages (reading 32 frames, measured on 2 of the videos)")
     assert "Traceback" not in first.stderr
     again = run(*call, *inputs(folder, lines, "good"))
     assert again.stdout.splitlines()[-1].startswith("nothing to do: ")

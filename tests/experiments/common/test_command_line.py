@@ -135,10 +135,10 @@ def _parsed(module: str, *lines: tuple[str, ...]) -> list[tuple[int, str, str]]:
 
 @pytest.mark.parametrize("module, refused", [("train", TRAIN), ("predict.__main__", PREDICT)])
 def test_refused_in_one_clear_line(module, refused):
-    for (line, told), (status, out, errors) in zip(
+    for (line, message), (status, out, errors) in zip(
         refused.items(), _parsed(module, *refused), strict=True
     ):
-        assert (status, out, errors) == (2, "", f"error: {told}; see --help\n"), line
+        assert (status, out, errors) == (2, "", f"error: {message}; see --help\n"), line
 
 
 def test_a_config_file_that_sets_a_field_of_earlier_versions(tmp_path):
@@ -170,11 +170,11 @@ def test_help_versions_and_fields():
     rows = [re.split(r"  +", line.strip(), maxsplit=3) for line in fields[1].splitlines()[4:-1]]
     known = described(RunConfig)
     assert {row[0] for row in rows} == set(known) - {"data.evaluate"} | {"data.evaluate.val"}
-    shown = {field: (kind, value, told) for field, kind, value, told in rows}
+    shown = {field: (kind, value, message) for field, kind, value, message in rows}
     assert shown["optimizer.lr"] == ("float", "0.5", known["optimizer.lr"].help)
     assert shown["name"] == ("str", "[red]a :car:", known["name"].help)
     assert shown["clip.architecture"][1] == "''"
-    assert all(told for *_, told in rows)
+    assert all(message for *_, message in rows)
 
 
 def test_every_field_of_a_config_has_a_line():

@@ -75,16 +75,17 @@ def test_the_first_process_prints():
 
 
 @pytest.mark.parametrize(
-    "how, told, line", [("first", 0, "a.txt: no such file"), ("second", 1, "b.txt: no such file")]
+    "how, message, line",
+    [("first", 0, "a.txt: no such file"), ("second", 1, "b.txt: no such file")],
 )
-def test_what_all_raise_is_told_once(how, told, line):
+def test_what_all_raise_is_reported_once(how, message, line):
     done = run(how)
     assert [one.returncode for one in done] == [2, 2]
-    assert done[told].stderr == f"error: {line}\n"
-    assert done[1 - told].stderr == ""
+    assert done[message].stderr == f"error: {line}\n"
+    assert done[1 - message].stderr == ""
 
 
-def test_a_bug_is_told_once_with_its_traceback():
+def test_a_bug_is_reported_once_with_its_traceback():
     first, second = run("bug")
     assert (first.returncode, second.returncode) == (1, 1)
     assert first.stderr == ""
@@ -180,5 +181,5 @@ def test_missing_flags_are_one_line_and_one_process_needs_none():
         "error: --coordinator_address given, --num_processes, --process_id missing: "
     )
     assert len(refused.stderr.splitlines()) == 1
-    told = command("--help").stdout
-    assert "--coordinator_address: host:port of process 0" in told
+    message = command("--help").stdout
+    assert "--coordinator_address: host:port of process 0" in message

@@ -20,10 +20,10 @@ THREE = ("--coordinator_address=host:7", "--num_processes=2", "--process_id=1")
 @pytest.fixture
 def announced(monkeypatch):
     """What the others would be told."""
-    told = []
-    monkeypatch.setattr(joining, "announce", lambda *about: told.append(about))
+    message = []
+    monkeypatch.setattr(joining, "announce", lambda *about: message.append(about))
     monkeypatch.setattr(hosts.signal, "signal", lambda *_: None)
-    return told
+    return message
 
 
 def _end(*arguments, monkeypatch, cause=None, status=2):
@@ -89,9 +89,9 @@ def test_flags_and_fields_must_be_the_same_everywhere(monkeypatch):
     ]
     known = SimpleNamespace(get_key_flags_for_module=lambda module: given)
     monkeypatch.setattr(hosts, "flags", SimpleNamespace(FLAGS=known))
-    told = hosts._shared_flags()
-    long = told.pop("--x")
-    assert told == {"--config.data.frames": "8", "--config.seed": "3", "--workdir": "a"}
+    message = hosts._shared_flags()
+    long = message.pop("--x")
+    assert message == {"--config.data.frames": "8", "--config.seed": "3", "--workdir": "a"}
     assert long.startswith("y" * 200 + "… (")
     given[-1].value += "z"
     # what is not shown counts too

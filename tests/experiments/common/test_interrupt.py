@@ -151,10 +151,10 @@ def test_a_second_one_stops_at_once():
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate(60)
     assert output.endswith("heard at 1.1\n")
-    told = (
+    message = (
         "interrupted twice: stopped at once; the same command resumes from what was saved before\n"
     )
-    assert (process.returncode, errors) == (130, told)
+    assert (process.returncode, errors) == (130, message)
 
 
 LOST = """

@@ -92,8 +92,8 @@ def test_a_run_as_one_file_and_back(folder, tmp_path):
     )
     other = results(folder / "run", "results_small")
     assert [row["split"] for row in other["rows"]] == ["base", "novel", "HM"]
-    told = [other["about"][key] for key in ("fusion", "frames", "pooling", "training list")]
-    assert told == [True, 32, "mean", "base_train (given list; 10 videos)"]
+    message = [other["about"][key] for key in ("fusion", "frames", "pooling", "training list")]
+    assert message == [True, 32, "mean", "base_train (given list; 10 videos)"]
     assert results(folder / "run") == trained, "the run's own table stays"
 
 
@@ -112,9 +112,9 @@ def test_the_authors_format_and_back(folder, tmp_path):
     assert f"learnt: {theirs} (the authors' format, its CLIP is the one used)" in done.stdout
     assert results(workdir)["rows"] == results(folder / "run")["rows"]
     assert "training list" not in results(workdir)["about"]
-    told = refused("evaluate", f"--workdir={workdir}", f"--checkpoint={theirs}", *fitting, clip)
+    message = refused("evaluate", f"--workdir={workdir}", f"--checkpoint={theirs}", *fitting, clip)
     assert (
-        told
+        message
         == f"{theirs}: was learnt with other settings, give --config.model.text_prompts=2 (here 4)"
     )
 
@@ -135,8 +135,8 @@ def test_records_that_are_gone_cost_the_class_names_only(folder, tmp_path):
     assert "warning: the class names are not known: " in done.stderr
     assert "there is no such data folder" in done.stderr
     assert read_tuned(out).class_names == ()
-    told = refused("export", f"--checkpoint={out}", f"--out={tmp_path / 'x.pth'}", "--with_clip")
-    assert told.endswith(
+    message = refused("export", f"--checkpoint={out}", f"--out={tmp_path / 'x.pth'}", "--with_clip")
+    assert message.endswith(
         "with the CLIP go the embeddings of the class names, and these are not known"
     )
 
@@ -176,7 +176,7 @@ def test_refusals(folder, tmp_path):
     workdir, out = f"--workdir={folder / 'run'}", f"--out={tmp_path / 'x.safetensors'}"
     pth = tmp_path / "x.pth"
     pth.write_bytes(b"PK\x03\x04")
-    for flags, told in (
+    for flags, message in (
         (
             [workdir, f"--out={tmp_path / 'x.npz'}"],
             "the name must end in .safetensors, .pth or .served",
@@ -201,5 +201,5 @@ def test_refusals(folder, tmp_path):
         ),
         ([workdir, out, "--config.clip.path=tiny"], "was learnt on another CLIP"),
     ):
-        assert told in refused("export", *flags)
+        assert message in refused("export", *flags)
     assert [path.name for path in tmp_path.iterdir()] == ["x.pth"]

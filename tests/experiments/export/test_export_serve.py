@@ -110,9 +110,13 @@ def test_where_a_model_comes_from(folder, tuned, config, tmp_path):
     nothing = config.with_changes(
         {"data.train": "", "model.text_prompts": 0, "model.fusion": False}
     )
-    told = _serve.zero_shot("last", None, nothing)
-    assert (told.frames, told.about["source"], told.about["step"]) == (2, "zero-shot, small", None)
-    assert told.about["clip_weights"] == found.about["clip_weights"]
+    message = _serve.zero_shot("last", None, nothing)
+    assert (message.frames, message.about["source"], message.about["step"]) == (
+        2,
+        "zero-shot, small",
+        None,
+    )
+    assert message.about["clip_weights"] == found.about["clip_weights"]
     for others in ((str(tuned), None, config), ("last", "runs/x", nothing), ("last", None, config)):
         assert _serve.zero_shot(*others) is None, others
     with pytest.raises(
@@ -134,7 +138,7 @@ def test_labels_and_refusals(tmp_path):
         4,
         ("tpu",),
     )
-    for labels, frames, platforms, told in (
+    for labels, frames, platforms, message in (
         (str(tmp_path / "none.txt"), None, ["cpu"], "none.txt: there is no such file"),
         (str(empty), None, ["cpu"], "empty.txt: no words in it"),
         ("a,a", None, ["cpu"], "--labels: entry 2: 'a' reads as 'a' of --labels: entry 1"),
@@ -143,4 +147,4 @@ def test_labels_and_refusals(tmp_path):
     ):
         with pytest.raises(UserError) as caught:
             _serve.wanted(out, labels, frames, platforms)
-        assert told in str(caught.value)
+        assert message in str(caught.value)

@@ -73,10 +73,10 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
         match=r"^1 of 4 videos could not be read.*wrote .*json",
     ):
         job.run(asked, videos, model)
-    told = capsys.readouterr()
-    assert "b.mp4: cannot be read as a video" in told.err
-    assert "4 videos" in told.out
-    assert "note: " not in told.err
+    expected_text = capsys.readouterr()
+    assert "b.mp4: cannot be read as a video" in expected_text.err
+    assert "4 videos" in expected_text.out
+    assert "note: " not in expected_text.err
     document = json.loads((tmp_path / "new/out.json").read_text())
     assert [video["video"] for video in document["videos"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert document["failed"][0]["video"] == str(videos[1])
@@ -129,7 +129,7 @@ def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkey
     assert sorted(path.name for path in again.iterdir()) == ["out.csv", "out.json", "report"]
 
 
-def test_a_terminal_is_told_of_every_wait(model, videos, tmp_path, monkeypatch):
+def test_a_terminal_is_reported_of_every_wait(model, videos, tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "70")
     monkeypatch.setenv("TERM", "xterm")
@@ -169,7 +169,7 @@ def test_windows_make_segments(model, videos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("window", [None, 1.0])
-def test_what_is_odd_about_a_file_is_told_in_every_output(model, tmp_path, capsys, window):
+def test_what_is_odd_about_a_file_is_reported_in_every_output(model, tmp_path, capsys, window):
     video = timed_video(tmp_path / "lo\x1bng.webm", 25)
     video.write_bytes(stating(video.read_bytes(), "webm", 3.0))
     job.run(request(tmp_path / "out", window=window), [video], model)
@@ -198,11 +198,11 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
 
 def test_a_single_label_is_noted(model, videos, capsys):
     job.run(request(labels="hugging arm wrestling"), videos[:1], model)
-    told = (
+    expected_text = (
         "note: --labels: 'hugging arm wrestling' is a single label, so that it scores 100 % in "
         "every video; "
     )
-    assert capsys.readouterr().err.count(told) == 1
+    assert capsys.readouterr().err.count(expected_text) == 1
 
 
 def test_ten_thousand_labels(model, videos, tmp_path):
@@ -227,7 +227,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
         ({"restart": True}, "--restart: there is nothing to throw away"),
     ],
 )
-def test_what_does_not_go_together_is_told(changes, message, tmp_path, monkeypatch):
+def test_what_does_not_go_together_is_reported(changes, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("folder.csv").mkdir()
     Path("file").touch()
@@ -260,9 +260,9 @@ def test_what_the_terminal_says_of_several_videos(capsys):
     assert lines[4] == " [bold].mp4  and[/or] this     50.00  :car: 25.0 %"
     files.show([good] * 2, 2, 2)
     files.show([good] * 2, 60, 2)
-    told = capsys.readouterr().out
-    assert "2 videos of a\n" in told
-    assert "The first 2 of 60 videos of a\n" in told
+    expected_text = capsys.readouterr().out
+    assert "2 videos of a\n" in expected_text
+    assert "The first 2 of 60 videos of a\n" in expected_text
 
 
 # the command, and then the most memory that its process ever had, in GB

@@ -89,13 +89,13 @@ def test_a_persons_first_hour(first_hour):
         check=False,
     )
     assert not done.returncode, done.stderr
-    for (code, told), (_, expected) in zip(
+    for (code, message), (_, expected) in zip(
         json.loads(done.stdout), FIRST_HOUR.values(), strict=True
     ):
         lines = [
             line
-            for line in told.splitlines()
+            for line in message.splitlines()
             if not line.startswith(("note: --model=tiny knows", "device: "))
         ]
-        assert (code, len(lines)) == (2, 1), told
+        assert (code, len(lines)) == (2, 1), message
         assert lines[0].startswith(expected)

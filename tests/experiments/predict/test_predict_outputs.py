@@ -86,9 +86,9 @@ def test_names_of_any_bytes_go_through(model, odd, tmp_path, capsys):
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"^1 of 7 videos could not be read"):
         job.run(request(out, command="predict caf\udce9.mp4", date="today"), odd, model)
-    told = capsys.readouterr()
-    assert r"caf\xe9.mp4" in told.out
-    assert r"bad\xff.mp4: cannot be read as a video" in told.err
+    expected_text = capsys.readouterr()
+    assert r"caf\xe9.mp4" in expected_text.out
+    assert r"bad\xff.mp4: cannot be read as a video" in expected_text.err
     document = json.loads((out / "out.json").read_bytes().decode("utf-8"))
     json.dumps(document, ensure_ascii=False).encode("utf-8")
     names = [Path(video["video"]).name for video in document["videos"]]
@@ -339,10 +339,12 @@ def test_a_video_that_takes_long_is_named_once(capsys, monkeypatch):
 
     monkeypatch.setattr(_predict_files, "say", say)
     monkeypatch.setattr(_predict_files, "_SLOW", 1000)
-    told = _predict_files.slow_told([Path("a.mp4"), Path("b.mp4"), Path("c.mp4")], results())
-    assert next(told) == 1
+    expected_text = _predict_files.slow_told(
+        [Path("a.mp4"), Path("b.mp4"), Path("c.mp4")], results()
+    )
+    assert next(expected_text) == 1
     with monkeypatch.context() as quick:
         quick.setattr(_predict_files, "_SLOW", 0.05)
-        assert next(told) == 2
-    assert list(told) == []
+        assert next(expected_text) == 2
+    assert list(expected_text) == []
     assert capsys.readouterr().err == "b.mp4: not finished after 0.05 s, still working on it\n"

@@ -66,7 +66,7 @@ def test_no_output_is_an_input(videos, tmp_path):
         inputs=[("--model=m", f"{tmp_path}/model.json"), ("--video=videos", f"{tmp_path}/videos")],
     )
     (tmp_path / "videos" / "classes.csv").write_text("id,name")
-    for flag, name, told in (
+    for flag, name, message in (
         ("csv", "labels.csv", "is --labels="),
         ("csv", "same.csv", "is --labels="),
         ("csv", "words.csv", "is --vocabulary="),
@@ -75,7 +75,7 @@ def test_no_output_is_an_input(videos, tmp_path):
         ("json", "v.json", "is one of the videos"),
         ("csv", "videos/classes.csv", "a file of --video=videos that this command did not write"),
     ):
-        with pytest.raises(UserError, match=rf"^--{flag}=.*{name}: .*{told}"):
+        with pytest.raises(UserError, match=rf"^--{flag}=.*{name}: .*{message}"):
             request(**given, **{flag: f"{tmp_path}/{name}"}).check([*videos, tmp_path / "v.json"])
     for flag in ("json", "csv", "report", "figures"):
         with pytest.raises(UserError, match=rf"^--{flag}=: "):
@@ -253,12 +253,12 @@ def test_a_damaged_journal_names_its_line(videos, model, tmp_path, monkeypatch):
 
 
 def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatch):
-    told = "run (step 3 of small, config %s)"
+    message = "run (step 3 of small, config %s)"
     cache = TextCache(None)
     model = Predictor(
         small_model(),
         frames=2,
-        description=told % "149fc4c32f0b90ce",
+        description=message % "149fc4c32f0b90ce",
         weights="b2937bd798a328ef",
         cache=cache,
         devices=jax.devices()[:1],
@@ -275,11 +275,11 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
                 line["video"], **{key: line[key] for key in line if key not in ("video", "sum")}
             )
 
-    for other in ({"weights": "00000000"}, {"model": told % "149fc4c32f0c"}):
-        left(**{"weights": weights, "model": told % "149fc4c32f0b", **other})
+    for other in ({"weights": "00000000"}, {"model": message % "149fc4c32f0c"}):
+        left(**{"weights": weights, "model": message % "149fc4c32f0b", **other})
         with pytest.raises(UserError, match=f"another {next(iter(other))}"):
             job.run(asked, videos, model)
     # as version 0.1.0 spelled them
-    left(weights=weights, model=told % "149fc4c32f0b")
+    left(weights=weights, model=message % "149fc4c32f0b")
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
     assert not path.exists()

@@ -151,7 +151,7 @@ def test_a_smaller_clip_gets_fewer_prompted_layers_and_says_so():
     assert all(run.config.model.visual_prompts == 0 for run in resnet.runs)
 
 
-def test_lists_that_are_not_there_are_told_and_the_rest_is_made():
+def test_lists_that_are_not_there_are_reported_and_the_rest_is_made():
     lacking = Everything(
         ("kinetics400", "base_train"), *(("ucf101", name) for name in ("base_val", "novel_val"))
     )
@@ -188,10 +188,10 @@ def test_seeds_and_changes_reach_every_run():
         _plan_of("base_to_novel", Settings("x", CLIPConfig.vit_b16(), {"optimizer.epoch": 3}))
 
 
-def test_an_ablation_that_is_set_away_is_told():
+def test_an_ablation_that_is_set_away_is_reported():
     plan, _ = _plan_of("ablations", Settings("x", CLIPConfig.vit_b16(), {"data.frames": 4}))
-    told = [line for line in plan.missing if line.startswith("ssv2, ")]
-    assert told == [
+    message = [line for line in plan.missing if line.startswith("ssv2, ")]
+    assert message == [
         f"ssv2, {n} frames: with this CLIP and --set the same as another row" for n in (8, 16)
     ]
 
@@ -248,7 +248,7 @@ def _request(tmp_path, **fields):
 
 
 @pytest.mark.parametrize(
-    "fields, told",
+    "fields, message",
     [
         ({"data_dir": "there"}, "--clip is needed with --data_dir"),
         ({"data_dir": "/nowhere", "clip": "tiny"}, "--data_dir=/nowhere: no such folder"),
@@ -257,19 +257,19 @@ def _request(tmp_path, **fields):
         ({"table": "irrelevant", "data_dir": "/tmp", "clip": "tiny"}, "is about rendered scenes"),
     ],
 )
-def test_what_cannot_be_planned(tmp_path, fields, told):
-    with pytest.raises(UserError, match=re.escape(told)):
+def test_what_cannot_be_planned(tmp_path, fields, message):
+    with pytest.raises(UserError, match=re.escape(message)):
         request.make(_request(tmp_path, **fields))
 
 
 def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
     there = tmp_path / "records"
     (there / "ucf101").mkdir(parents=True)
-    told = (
+    message = (
         f"nothing to run: hmdb51: there is no folder {there}/hmdb51 (6 runs left out); ucf101: no "
         "list base_val, novel_"
     )
-    with pytest.raises(UserError, match=re.escape(told)):
+    with pytest.raises(UserError, match=re.escape(message)):
         request.make(_request(tmp_path, data_dir=str(there), clip="tiny"))
     assert RecordSource(there).find("hmdb51", "base_val") is None
 
@@ -287,9 +287,9 @@ def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
                 source="none",
             )
         )
-    told = str(caught.value)
-    assert f"hmdb51: there is no folder {tmp_path}/hmdb51" in told
-    assert not any(other in told for other in ("kinetics", "ucf101", "ssv2"))
+    message = str(caught.value)
+    assert f"hmdb51: there is no folder {tmp_path}/hmdb51" in message
+    assert not any(other in message for other in ("kinetics", "ucf101", "ssv2"))
     plan, _ = _plan_of(
         "base_to_novel", data=Everything(("kinetics400", "base_train"), ("ssv2", "base_val"))
     )

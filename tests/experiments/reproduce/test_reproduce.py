@@ -110,9 +110,9 @@ def test_the_table_has_every_row_and_says_how_it_was_made(finished):
         "lists",
         "protocol",
     } <= set(about)
-    told = (finished / "base_to_novel.md").read_text()
-    assert "| views |" in told
-    assert "| norm. |" in told
+    message = (finished / "base_to_novel.md").read_text()
+    assert "| views |" in message
+    assert "| norm. |" in message
 
 
 def test_scores_of_every_run_recompute_the_table(finished):
@@ -218,10 +218,10 @@ def test_what_was_learnt_elsewhere_is_lent_and_runs_are_compared(small, finished
     _run(small, "--table=zero_shot", *arguments, "--set=data.batch_size=8")
     row = _rows(finished / "zero_shot.csv")[-1]
     assert (row["method"], row["learnt on"]) == ("VTD-CLIP", str(learnt))
-    told = json.loads(
+    message = json.loads(
         (finished / "runs/zero_shot_scenes_from_base_to_novel_scenes_all/results.json").read_text()
     )
-    assert told["about"]["learnt"] == "base_to_novel_scenes_all, step 12"
+    assert message["about"]["learnt"] == "base_to_novel_scenes_all, step 12"
     compare = ["-m", "experiments.compare"]
     done = _run(compare, str(finished / "runs/zero_shot_scenes_halves_mean"), str(learnt))
     for half in ("base", "novel", "HM"):
@@ -344,6 +344,6 @@ def test_mini_benchmarks_give_a_base_to_novel_table_of_all_four(mini_records, tm
             if row["data set"] == dataset and row["source"] != "this run"
         }
         assert "arXiv" in theirs["ViFi-CLIP"]["source"]
-    told = (tmp_path / "base_to_novel.md").read_text()
-    assert "base_to_novel_kinetics400_all: no list base_train" in told
-    assert "model.text_depth at most 2, what a tiny takes" in told
+    message = (tmp_path / "base_to_novel.md").read_text()
+    assert "base_to_novel_kinetics400_all: no list base_train" in message
+    assert "model.text_depth at most 2, what a tiny takes" in message

@@ -88,17 +88,17 @@ DAMAGED = (
 def test_a_damaged_identity(workdir, text):
     path = workdir / "runs" / "one" / "identity.json"
     path.write_bytes(text.encode("latin-1"))
-    told = rf"{re.escape(str(path))}: .*; remove .*one to make the run again$"
+    message = rf"{re.escape(str(path))}: .*; remove .*one to make the run again$"
     for act in (
         lambda: _tables(workdir),
         lambda: execute._claim(path.parent, {"config": "f"}),
         lambda: execute._lend(None, workdir, "one"),
     ):
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             act()
     path.unlink()
     os.mkfifo(path)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         _tables(workdir)
 
 
@@ -185,18 +185,18 @@ def test_a_damaged_plan(workdir, change):
 
 @pytest.mark.parametrize("name", plans.REFUSED)
 def test_a_plan_is_no_larger_than_a_table(workdir, name):
-    change, told = plans.REFUSED[name]
+    change, message = plans.REFUSED[name]
     path = workdir / "plans" / "base_to_novel.json"
     plan = json.loads(path.read_text())
     change(plan)
     path.write_text(json.dumps(plan))
     harness.check_call_refused(
-        lambda: _tables(workdir), texts=[str(path), told, "run this table again"]
+        lambda: _tables(workdir), texts=[str(path), message, "run this table again"]
     )
 
 
 @pytest.mark.parametrize("name", plans.ODD)
-def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
+def test_texts_of_a_plan_are_shown_as_they_are(workdir, name):
     text = plans.ODD[name]
     # a name of a file has no control characters, and an end
     dataset = text if name in ("formula", "roots") else "d" * 200
@@ -212,7 +212,7 @@ def test_texts_of_a_plan_are_told_as_they_are(workdir, name):
     assert list(workdir.glob("few_shot_*.png"))
 
 
-def test_the_end_of_a_long_source_is_told(workdir):
+def test_the_end_of_a_long_source_is_reported(workdir):
     row = _plan.Row("hmdb51", "VTD-CLIP", "/folder" * 500 + "/run", {"": ("one",)})
     kept_plan.save_plan(
         workdir / "plans" / "base_to_novel.json",
@@ -220,9 +220,9 @@ def test_the_end_of_a_long_source_is_told(workdir):
         {},
     )
     _tables(workdir)
-    told = (workdir / "base_to_novel.md").read_text()
-    assert "/run" in told
-    assert "/folder" * 100 not in told
+    message = (workdir / "base_to_novel.md").read_text()
+    assert "/run" in message
+    assert "/folder" * 100 not in message
 
 
 def test_an_ablation_table_has_ablations(workdir):

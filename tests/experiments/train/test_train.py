@@ -163,15 +163,15 @@ def test_steps_to_profile_are_checked_before_anything_is_made(folder, tmp_path):
 
 @pytest.mark.command
 def test_help_has_examples():
-    told = small_run.command("train", "--help").stdout
+    message = small_run.command("train", "--help").stdout
     assert (
         "python -m experiments.train --config=experiments/configs/base_to_novel.py:hmdb51,shots=16 "
-        in told
+        in message
     )
     assert all(
-        flag in told for flag in ("--[no]resume", "--[no]override_config", "--profile_steps")
+        flag in message for flag in ("--[no]resume", "--[no]override_config", "--profile_steps")
     )
-    assert "exit status 75" in told
+    assert "exit status 75" in message
 
 
 class Inner:
@@ -189,7 +189,7 @@ class Inner:
 
 
 @pytest.mark.parametrize(
-    "argument, told",
+    "argument, message",
     [
         (
             "experiments/configs/nothing.py",
@@ -199,9 +199,9 @@ class Inner:
         ("pyproject.json", "no such file"),
     ],
 )
-def test_config_files_that_cannot_be_read(argument, told, monkeypatch):
+def test_config_files_that_cannot_be_read(argument, message, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train", f"--config={argument}"])
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         config_flag.ConfigParser(Inner()).parse(argument)
 
 
@@ -229,9 +229,9 @@ def test_saved_configs_are_locked(tmp_path):
     assert RunConfig.from_dict(config.to_dict()).to_dict() == saved
     with pytest.raises(AttributeError):
         config.model.c = 1
-    for text, told in (("{", ""), (json.dumps(saved | {"a": 1}), "unknown config field a")):
+    for text, message in (("{", ""), (json.dumps(saved | {"a": 1}), "unknown config field a")):
         path.write_text(text)
-        with pytest.raises(UserError, match=rf"config\.json: {told}"):
+        with pytest.raises(UserError, match=rf"config\.json: {message}"):
             config_flag.read_json(path)
 
 

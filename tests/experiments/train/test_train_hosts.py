@@ -127,8 +127,8 @@ def test_stopped_together_and_gone_on_with(folder, tmp_path):
     assert "preempted" not in done[1].stderr
     # two batches an epoch
     epochs = f"optimizer.epochs={step // 2 + 1}"
-    told = _two("train", *_flags(folder, workdir, epochs, *rarely))[0].stdout
-    assert f"resuming from step {step} of " in told
+    message = _two("train", *_flags(folder, workdir, epochs, *rarely))[0].stdout
+    assert f"resuming from step {step} of " in message
     _one("train", *_flags(folder, tmp_path / "one", epochs, *rarely))
     # rounding grows over so many updates
     _assert_same_run(tmp_path / "one", workdir, 2 * (step // 2 + 1), rtol=1e-3)
@@ -138,43 +138,43 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(one, workdir)
     (workdir / "results.json").unlink()
-    told = _two("evaluate", f"--workdir={workdir}", "--checkpoint=last")
-    assert "learnt: checkpoint of step 6 (last)" in told[0].stdout
+    message = _two("evaluate", f"--workdir={workdir}", "--checkpoint=last")
+    assert "learnt: checkpoint of step 6 (last)" in message[0].stdout
     rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (one, workdir)]
     assert rows[0] == rows[1]
     # what one process began, two go on with
-    told = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
-    assert "resuming from step 6 of 9" in told
+    message = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
+    assert "resuming from step 6 of 9" in message
     assert (
         "was at step 9 already"
         in _one("train", *_flags(folder, workdir, "optimizer.epochs=3")).stdout
     )
 
 
-def test_what_cannot_be_is_told_once(folder, tmp_path):
+def test_what_cannot_be_is_reported_once(folder, tmp_path):
     done = _two("train", *_flags(folder, tmp_path / "run", "data.batch_size=5"), status=2)
-    told = [line for process in done for line in process.stderr.splitlines()]
-    assert told == ["error: batch_size=5 cannot be split evenly over 2 hosts"]
+    message = [line for process in done for line in process.stderr.splitlines()]
+    assert message == ["error: batch_size=5 cannot be split evenly over 2 hosts"]
     done = _two("train", *_flags(folder, tmp_path / "other", "data.train=nothing"), status=2)
-    told = [line for process in done for line in process.stderr.splitlines()]
-    assert len(told) == 1
-    assert told[0].startswith("error: ")
+    message = [line for process in done for line in process.stderr.splitlines()]
+    assert len(message) == 1
+    assert message[0].startswith("error: ")
     assert not (tmp_path / "other").exists()
     with WorkdirLock(tmp_path / "run") as hold:
         hold.take()
         done = _two("train", *_flags(folder, tmp_path / "run"), status=2)
-    told = [line for process in done for line in process.stderr.splitlines()]
-    assert len(told) == 1
+    message = [line for process in done for line in process.stderr.splitlines()]
+    assert len(message) == 1
     assert re.match(
         rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it",
-        told[0],
+        message[0],
     )
     done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)
-    told = [line for process in done for line in process.stderr.splitlines()]
+    message = [line for process in done for line in process.stderr.splitlines()]
     # before they join each has an output of its own
-    assert len(told) == 2
-    assert told[0] == told[1]
-    assert told[0].startswith("error: process 1 (")
-    assert told[0].endswith(
+    assert len(message) == 2
+    assert message[0] == message[1]
+    assert message[0].startswith("error: process 1 (")
+    assert message[0].endswith(
         "): --config.seed=1, but process 0 has --config.seed=0; give all processes the same command"
     )

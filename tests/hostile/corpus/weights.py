@@ -90,9 +90,9 @@ def tuned(folder: Path, group: str = "", **fields: Any) -> Path:
     """
 
     def change(header: dict) -> None:
-        told = json.loads(header["__metadata__"][METADATA_KEY])
-        (told[group] if group else told).update(fields)
-        header["__metadata__"][METADATA_KEY] = json.dumps(told)
+        message = json.loads(header["__metadata__"][METADATA_KEY])
+        (message[group] if group else message).update(fields)
+        header["__metadata__"][METADATA_KEY] = json.dumps(message)
 
     # with all of CLIP's tokens, so that labels can be read
     return change_header(write_tuned(folder, small_run.SMALL), change)

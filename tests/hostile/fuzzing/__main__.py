@@ -107,9 +107,9 @@ def _child(
     if not lines:
         raise RuntimeError(f"{kind}: cannot begin: {(started.out / 'stderr').read_text()[-3000:]}")
     at = lines[-1]
-    told = (started.out / "stderr").read_text(errors="replace").strip()[-300:]
+    message = (started.out / "stderr").read_text(errors="replace").strip()[-300:]
     what = (
-        "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(told.split())}"
+        "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(message.split())}"
     )
     with contextlib.suppress(OSError):
         shutil.copytree(
@@ -136,7 +136,7 @@ def _wait(started: warm.Started, progress: Path) -> bool:
     return False
 
 
-def told(faults: Sequence[Fault], keep: Path) -> list[str]:
+def described(faults: Sequence[Fault], keep: Path) -> list[str]:
     """A line for every kind of fault, with its first seeds."""
     kinds: dict[str, list[Fault]] = {}
     for fault in faults:
@@ -169,7 +169,7 @@ def main() -> int:
             failed += len(found.faults)
             counts = f"{found.refused} refused, {found.read} read, {len(found.faults)} faults"
             print(f"{kind}: {count} changed files, {counts}, {seconds:.0f} s", flush=True)
-            for line in told(found.faults, keep):
+            for line in described(found.faults, keep):
                 print(f"  {line}", flush=True)
     return 1 if failed else 0
 

@@ -26,7 +26,7 @@ def test_they_stay_what_they_are():
         assert legacy_weights_fingerprint(state) == BEFORE
 
 
-def test_another_clip_is_told_by_either():
+def test_another_clip_is_reported_by_either():
     for noted in (BEFORE, NOW):
         assert are_weights(noted, _state())
         assert not are_weights(noted, _state(seed=1))

@@ -165,19 +165,19 @@ def refused(tmp_path, state, target=None):
         load_release(target, path)
     for name, array in learnt(target).items():
         np.testing.assert_array_equal(array, before[name])
-    told = str(caught.value)
-    assert told.startswith(f"{path}: ")
-    return told.removeprefix(f"{path}: ")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
 
 
-def test_another_clip_is_told_by_its_first_tensor(tmp_path):
-    told = refused(tmp_path, learnt(model(1)) | frozen(model(1, clip_seed=5)))
-    assert told.startswith(
+def test_another_clip_is_reported_by_its_first_tensor(tmp_path):
+    message = refused(tmp_path, learnt(model(1)) | frozen(model(1, clip_seed=5)))
+    assert message.startswith(
         "was learnt on another CLIP: image_encoder.conv1.weight differs from the one given by "
     )
     wide = {"image_encoder.conv1.weight": np.zeros((64, 3, 8, 8), np.float32)}
-    told = refused(tmp_path, learnt(model(1)) | frozen(model(1)) | wide)
-    assert told.startswith(
+    message = refused(tmp_path, learnt(model(1)) | frozen(model(1)) | wide)
+    assert message.startswith(
         "was learnt on another CLIP: image_encoder.conv1.weight is (64, 3, 8, 8) there, (64, 3, "
         "16, 16)"
     )
@@ -185,14 +185,16 @@ def test_another_clip_is_told_by_its_first_tensor(tmp_path):
 
 def test_other_settings_name_the_fields_to_set(tmp_path):
     other = dict(text_prompts=4, text_depth=1, visual_prompts=5, visual_depth=1, fusion=False)
-    told = refused(tmp_path, learnt(model(1, **other)))
-    assert told == (
+    message = refused(tmp_path, learnt(model(1, **other)))
+    assert message == (
         "was learnt with other settings, give `model.text_prompts=4` (here 3), "
         "`model.text_depth=1` (here 2), `model.visual_prompts=5` (here 2), "
         "`model.visual_depth=1` (here 2), `model.fusion=False` (here True)"
     )
-    told = refused(tmp_path, learnt(model(1, visual_prompts=0, visual_depth=0)))
-    assert told.endswith("give `model.visual_prompts=0` (here 2), `model.visual_depth=0` (here 2)")
+    message = refused(tmp_path, learnt(model(1, visual_prompts=0, visual_depth=0)))
+    assert message.endswith(
+        "give `model.visual_prompts=0` (here 2), `model.visual_depth=0` (here 2)"
+    )
     # what it asks for is what loads
     target = model(2, visual_prompts=0, visual_depth=0)
     assert load_release(target, tmp_path / "x.pth") is False
@@ -204,29 +206,29 @@ def test_names_and_values_that_do_not_fit(tmp_path):
     del state["lrf.fc1.bias"]
     assert refused(tmp_path, state) == "not the tensors that VTD-CLIP learns; missing: lrf.fc1.bias"
     extra = {f"temporal.{i}.weight": np.zeros(2, np.float32) for i in range(6)}
-    told = refused(tmp_path, state | extra)
-    assert told.endswith(
+    message = refused(tmp_path, state | extra)
+    assert message.endswith(
         "missing: lrf.fc1.bias; surplus: " + ", ".join(list(extra)[:4]) + " and 2 more"
     )
     assert "surplus: w" in refused(tmp_path, {"w": np.zeros(2, np.float32)})
     assert "missing: logit_scale, prompt_learner.ctx" in refused(
         tmp_path, {"w": np.zeros(2, np.float32)}
     )
-    told = refused(tmp_path, whole | {"lrf.fc1.bias": np.zeros(3, np.float32)})
-    assert "misshapen: ['lrf.fc1.bias is (3,), expected (128,)']" in told
-    told = refused(tmp_path, whole | {"prompt_learner.ctx": np.zeros((), np.float32)})
-    assert "`model.text_prompts=0` (here 3)" in told
+    message = refused(tmp_path, whole | {"lrf.fc1.bias": np.zeros(3, np.float32)})
+    assert "misshapen: ['lrf.fc1.bias is (3,), expected (128,)']" in message
+    message = refused(tmp_path, whole | {"prompt_learner.ctx": np.zeros((), np.float32)})
+    assert "`model.text_prompts=0` (here 3)" in message
     broken = whole["lrf.fc2.weight"].copy()
     broken[3, 5] = np.nan
-    told = refused(tmp_path, whole | {"lrf.fc2.weight": broken})
-    assert "tensor lrf.fc2.weight has 1 values" in told
-    assert "nan at [3, 5]" in told
+    message = refused(tmp_path, whole | {"lrf.fc2.weight": broken})
+    assert "tensor lrf.fc2.weight has 1 values" in message
+    assert "nan at [3, 5]" in message
 
 
 def test_files_that_are_none(tmp_path):
     path, target = tmp_path / "x.pth", model(2)
     tensors = tf.state_dict(learnt(model(1)))
-    for write, told in (
+    for write, message in (
         (
             lambda: None,
             r"x\.pth: no such file or folder\. Expected what the authors' training script writes",
@@ -257,7 +259,7 @@ def test_files_that_are_none(tmp_path):
         (lambda: tf.save(path, {"model": tensors}, drop=["data/0"]), "record data/0 is missing"),
     ):
         write()
-        with pytest.raises(UserError, match=told):
+        with pytest.raises(UserError, match=message):
             load_release(target, path)
     with pytest.raises(UserError, match=r"is a folder, expected a \.pth file"):
         load_release(target, tmp_path)

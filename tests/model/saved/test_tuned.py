@@ -90,24 +90,24 @@ def test_what_is_in_the_file(saved, clip):
         assert arrays[name].dtype == np.float32
         np.testing.assert_array_equal(arrays[name], array)
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()["vtd_jax.tuned"])
-    assert told["format"] == 1
-    assert told["version"] == vtd_jax.__version__
-    assert told["model"] == json.loads(json.dumps(dataclasses.asdict(model.config)))
-    assert told["clip"]["architecture"] == small_run.SMALL.architecture
-    assert (told["clip"]["path"], told["clip"]["dtype"], told["clip"]["resolution"]) == (
+        message = json.loads(file.metadata()["vtd_jax.tuned"])
+    assert message["format"] == 1
+    assert message["version"] == vtd_jax.__version__
+    assert message["model"] == json.loads(json.dumps(dataclasses.asdict(model.config)))
+    assert message["clip"]["architecture"] == small_run.SMALL.architecture
+    assert (message["clip"]["path"], message["clip"]["dtype"], message["clip"]["resolution"]) == (
         str(clip),
         "float32",
         32,
     )
-    assert told["class_names"] == list(NAMES)
-    assert [told[key] for key in ("run", "step", "frames", "learnt_on")] == [
+    assert message["class_names"] == list(NAMES)
+    assert [message[key] for key in ("run", "step", "frames", "learnt_on")] == [
         "small",
         12,
         2,
         LEARNT_ON,
     ]
-    assert RunConfig.from_dict(told["settings"]).fingerprint == told["fingerprint"]
+    assert RunConfig.from_dict(message["settings"]).fingerprint == message["fingerprint"]
     # no frozen weight is in it
     assert path.stat().st_size < 49408 * 64 * 4
 
@@ -185,10 +185,10 @@ def test_a_changed_header_or_array(saved, tmp_path):
     path, _, _ = saved
     arrays = load_file(path)
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()[export.METADATA_KEY])
+        message = json.loads(file.metadata()[export.METADATA_KEY])
 
     def again(change=None, **others):
-        header = told | (change or {})
+        header = message | (change or {})
         save_file(arrays | others, path, {export.METADATA_KEY: json.dumps(header)})
         return export.load_tuned(path)
 
@@ -198,12 +198,12 @@ def test_a_changed_header_or_array(saved, tmp_path):
     with pytest.raises(
         UserError, match=r"vtd_jax 0\.9 wrote it and knows model settings \(magic\)"
     ):
-        again({"version": "0.9", "model": told["model"] | {"magic": 1}})
+        again({"version": "0.9", "model": message["model"] | {"magic": 1}})
     for change in ({"model": 3}, {"clip": {}}, {"class_names": None}, {"surprise": 1}):
         with pytest.raises(UserError, match=r"damaged: its vtd_jax\.tuned cannot be read"):
             again(change)
     with pytest.raises(UserError, match=r"model\.assignment: 'x', expected"):
-        again({"model": told["model"] | {"assignment": "x"}})
+        again({"model": message["model"] | {"assignment": "x"}})
     with pytest.raises(UserError, match="damaged: logit_scale has 1 values that are NaN"):
         again(logit_scale=np.array(np.nan, np.float32))
     with pytest.raises(UserError, match="damaged: logit_scale holds int32"):
@@ -218,14 +218,14 @@ def test_a_changed_header_or_array(saved, tmp_path):
 def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     path, _, _ = saved
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()[export.METADATA_KEY])
+        message = json.loads(file.metadata()[export.METADATA_KEY])
     for later in ("normalization", "confidence", "templates", "ties"):
-        del told["model"][later]
-    del told["settings"]["model"]["ties"]
-    del told["settings"]["optimizer"]["gradient_accumulation_steps"]
-    told["settings"]["optimizer"]["accumulation"] = 3
-    told["settings"]["memory"]["microbatches"] = 4
-    save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
+        del message["model"][later]
+    del message["settings"]["model"]["ties"]
+    del message["settings"]["optimizer"]["gradient_accumulation_steps"]
+    message["settings"]["optimizer"]["accumulation"] = 3
+    message["settings"]["memory"]["microbatches"] = 4
+    save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(message)})
     info = export.load_tuned(path).info
     model = info.model
     # the one that they were learnt with, where the default is another
@@ -269,10 +269,10 @@ def test_what_was_there_is_replaced_whole_or_stays(saved, clip):
 def test_a_file_of_an_earlier_version_knows_its_clip(saved, clip, tmp_path):
     path, model, _ = saved
     with safe_open(path, "numpy") as file:
-        told = json.loads(file.metadata()[export.METADATA_KEY])
+        message = json.loads(file.metadata()[export.METADATA_KEY])
     # version 0.1.0 noted a CRC-32 of the weights, and fewer digits of the settings
-    told["clip"]["weights"], told["fingerprint"] = "38ae04d7", told["fingerprint"][:12]
-    save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(told)})
+    message["clip"]["weights"], message["fingerprint"] = "38ae04d7", message["fingerprint"][:12]
+    save_file(load_file(path), path, {export.METADATA_KEY: json.dumps(message)})
     found = export.load_tuned(path, clip)
     np.testing.assert_array_equal(logits(found.model), logits(model))
     other = tmp_path / "other.safetensors"

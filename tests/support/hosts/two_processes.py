@@ -40,10 +40,12 @@ def start(
     """
     address, started = f"127.0.0.1:{free_port()}", []
     for place in range(processes):
-        told = {"coordinator_address": address, "num_processes": processes, "process_id": place}
-        flags = [f"--{name}={value}" for name, value in told.items()] if by_flags else []
+        message = {"coordinator_address": address, "num_processes": processes, "process_id": place}
+        flags = [f"--{name}={value}" for name, value in message.items()] if by_flags else []
         found = (
-            {} if by_flags else {f"JAX_{name.upper()}": str(value) for name, value in told.items()}
+            {}
+            if by_flags
+            else {f"JAX_{name.upper()}": str(value) for name, value in message.items()}
         )
         call = [
             *(["-c"] if "\n" in what else ["-m"]),

@@ -102,9 +102,9 @@ def changed(file: Path, where: str, value: Any) -> None:
     write_json(file, content)
 
 
-def refused(path: Path, told: str, **asked) -> str:
+def refused(path: Path, message: str, **asked) -> str:
     """The message with which the checkpoint is refused, which `told` matches."""
-    with pytest.raises(UserError, match=told) as error:
+    with pytest.raises(UserError, match=message) as error:
         read_checkpoint(path, **asked)
     return str(error.value)
 

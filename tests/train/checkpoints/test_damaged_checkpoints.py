@@ -127,13 +127,13 @@ def _listing(folder):
     )
 
 
-@pytest.mark.parametrize("damage, told", DAMAGES.items())
-def test_a_damaged_checkpoint_is_told_and_left_by_readers(three, tmp_path, damage, told):
+@pytest.mark.parametrize("damage, message", DAMAGES.items())
+def test_a_damaged_checkpoint_is_reported_and_left_by_readers(three, tmp_path, damage, message):
     shutil.copytree(three, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "3")
     before, checkpoints = _listing(tmp_path), Checkpoints(tmp_path / "run")
     with pytest.raises(
-        UserError, match=rf"checkpoints/3: damaged, {told}.*; .* `checkpoint=STEP`: 1, 2$"
+        UserError, match=rf"checkpoints/3: damaged, {message}.*; .* `checkpoint=STEP`: 1, 2$"
     ):
         checkpoints.stored(3)
     assert checkpoints.choose("last") == 3
@@ -153,9 +153,9 @@ def test_a_damaged_checkpoint_makes_way_for_the_one_before(three, tmp_path, dama
     last, wrong = checkpoints.last_intact()
     assert (last, list(wrong)) == (2, [3])
     checkpoints.set_aside(wrong, last)
-    told = capsys.readouterr().err
-    assert re.match(rf"warning: {tmp_path}/checkpoints/3: damaged, {DAMAGES[damage]}", told)
-    assert f"moved to {tmp_path}/damaged/3_2; resuming from step 2" in told
+    message = capsys.readouterr().err
+    assert re.match(rf"warning: {tmp_path}/checkpoints/3: damaged, {DAMAGES[damage]}", message)
+    assert f"moved to {tmp_path}/damaged/3_2; resuming from step 2" in message
     assert (os.path.lexists(tmp_path / "damaged" / "3_2"), checkpoints.steps) == (True, [1, 2])
     # orbax takes the folder as it is now, and the step again
     _save(checkpoints, 3, metric=0.05)
@@ -232,11 +232,11 @@ def test_another_runs_make_way_for_this_ones(three, tmp_path, capsys):
     last, wrong = checkpoints.last_intact(other)
     assert (last, wrong) == (3, {4: "another run's checkpoint"})
     checkpoints.set_aside(wrong, last)
-    told = capsys.readouterr().err
-    assert told.startswith(
+    message = capsys.readouterr().err
+    assert message.startswith(
         f"warning: {tmp_path}/checkpoints/4: another run's checkpoint; moved to "
     )
-    assert (tmp_path / "damaged" / "4").is_dir() and told.endswith("from step 3\n")
+    assert (tmp_path / "damaged" / "4").is_dir() and message.endswith("from step 3\n")
     with pytest.raises(UserError, match=r"checkpoints/3: not mine$"):
         checkpoints.last_intact(lambda stored: "not mine")
 

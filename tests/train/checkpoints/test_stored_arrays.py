@@ -78,7 +78,7 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, message",
     [
         (
             {"shape": [10**12], "chunks": [10**12]},
@@ -110,13 +110,13 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
         (b"[" * 100_000, "many: "),
     ],
 )
-def test_claims_are_held_against_limits(item, changes, told):
+def test_claims_are_held_against_limits(item, changes, message):
     store = _store(item)
     found = json.loads(store.read("many/.zarray").result().value)
     store.write(
         "many/.zarray", changes if isinstance(changes, bytes) else json.dumps(found | changes)
     ).result()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_arrays(item)
 
 
@@ -148,7 +148,7 @@ def test_many_empty_blocks_take_no_time():
 
 
 @pytest.mark.parametrize(
-    "content, told",
+    "content, message",
     [
         (b"[" * 100_000, "_METADATA: "),
         (b'{"tree_metadata": ' + b"9" * 5000 + b"}", "_METADATA: "),
@@ -162,9 +162,9 @@ def test_many_empty_blocks_take_no_time():
         (b"\xff\xfe", "_METADATA: "),
     ],
 )
-def test_the_list_of_arrays(item, content, told):
+def test_the_list_of_arrays(item, content, message):
     (item / "_METADATA").write_bytes(content)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_arrays(item)
 
 
@@ -196,7 +196,7 @@ def _dangling(item):
 
 
 @pytest.mark.parametrize(
-    "damage, told",
+    "damage, message",
     {
         _pipe: "manifest.ocdbt: not a regular file",
         _device: "manifest.ocdbt: not a regular file",
@@ -206,9 +206,9 @@ def _dangling(item):
         _dangling: "more: No such file",
     }.items(),
 )
-def test_only_regular_files_are_opened(item, damage, told):
+def test_only_regular_files_are_opened(item, damage, message):
     damage(item)
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         read_arrays(item)
 
 

@@ -50,8 +50,8 @@ def packed(packets):
     """MPEG-4 as DivX packs it: a B-VOP rides in the chunk of the VOP before, and a placeholder pays
     it back.
     """
-    told = b"\0\0\1\xb2DivX503b1393p" + headers.GOV
-    chunks, data = [], [bytes(packet).replace(headers.GOV, told) for packet in packets]
+    message = b"\0\0\1\xb2DivX503b1393p" + headers.GOV
+    chunks, data = [], [bytes(packet).replace(headers.GOV, message) for packet in packets]
     is_b = [d[d.index(headers.VOP) + 4] >> 6 == 2 for d in data]
     i = 0
     while i < len(data):
@@ -248,12 +248,12 @@ def test_timestamps_that_contradict_the_stream_give_no_plan(tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4_b.avi", "packed.avi", "short.mp4"])
-def test_damage_is_told_and_what_is_not_stays_exact(folder, name):
+def test_damage_is_reported_and_what_is_not_stays_exact(folder, name):
     """A damaged picture can change later ones that do not refer to it, so damaged files must be
     told apart.
     """
     data = np.frombuffer((folder / name).read_bytes(), np.uint8)
-    rng, told, compared = np.random.default_rng(5), 0, 0
+    rng, message, compared = np.random.default_rng(5), 0, 0
     for _ in range(25):
         damaged = data.copy()
         places = rng.integers(len(data) // 10, len(data) * 8 // 10, 2)
@@ -262,14 +262,14 @@ def test_damage_is_told_and_what_is_not_stays_exact(folder, name):
             full, info = everything(damaged.tobytes())
         except VideoError:
             continue
-        told += info.damaged > 0
+        message += info.damaged > 0
         if info.damaged:
             continue
         compared += 1
         for indices in index_sets(len(full)):
             frames = decode_frames(damaged.tobytes(), indices, known_frames=len(full))
             assert np.array_equal(frames, full[indices])
-    assert told > 0
+    assert message > 0
     assert compared > 0
 
 

@@ -168,7 +168,7 @@ def test_a_missing_video_is_never_another_one_of_its_name(tmp_path):
     )
 
 
-def test_a_name_that_may_be_several_files_is_told_with_its_place(tmp_path):
+def test_a_name_that_may_be_several_files_is_reported_with_its_place(tmp_path):
     for name in ("a/clip1.mp4", "b/clip1.mp4", "c_d/x y/clip1.mp4"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -179,7 +179,7 @@ def test_a_name_that_may_be_several_files_is_told_with_its_place(tmp_path):
     assert "may be any of a/clip1.mp4, b/clip1.mp4" in inputs.problems[0].reason
 
 
-def test_names_that_are_not_utf8_are_told(tmp_path):
+def test_names_that_are_not_utf8_are_reported(tmp_path):
     (tmp_path / "left").mkdir()
     (tmp_path / "left" / os.fsdecode(b"caf\xe9.mp4")).write_bytes(b"x")
     inputs = Inputs(BuildConfig("x", source=str(tmp_path)))
@@ -227,7 +227,7 @@ def test_a_given_few_shot_list_ends_the_own_ones(hmdb51, tmp_path):
     assert set(found) >= HALVES
 
 
-def test_contradicting_lists_are_told_with_both_places(clips, tmp_path):
+def test_contradicting_lists_are_reported_with_both_places(clips, tmp_path):
     names = ("left turn", "right turn")
     pairs = [
         write_catalog(tmp_path, [f"one.mp4 {label}"], names, stem=f"list{label}")
@@ -275,7 +275,7 @@ def test_a_plain_folder_is_cut_on_request(tmp_path):
         Inputs(BuildConfig("x", lists=(pair,), video_dir=str(mine), holdout=0.25))
 
 
-def test_a_list_without_labels_is_told(tmp_path):
+def test_a_list_without_labels_is_reported(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0\n")
     with pytest.raises(
         UserError, match=r"list\.txt: no label file found for this list; name its id,name CSV"
@@ -297,11 +297,11 @@ def test_a_missing_video_that_is_nearly_there_is_named(tmp_path):
     ]
     pair = write_catalog(tmp_path, lines)
     inputs = Inputs(BuildConfig("x", video_dir=str(videos), lists=(tuple(map(str, pair)),)))
-    told, gone = (
+    message, gone = (
         [(problem.where, problem.reason) for problem in inputs.problems],
         "there is no such video file",
     )
-    assert told == [
+    assert message == [
         (
             f"{pair[0]}:1",
             rf"{videos}/left/Café.mp4: {gone}; was 'left/Caf\xe9.mp4' meant, which is there?",

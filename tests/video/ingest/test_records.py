@@ -239,7 +239,7 @@ def test_the_default_storage_is_that_of_the_data_set():
     assert [config.name for config in benchmark_configs("ssv2")] == ["jpeg", "jpeg64", "video"]
 
 
-def test_too_little_disk_space_is_told_before_the_work(folder, tmp_path, monkeypatch):
+def test_too_little_disk_space_is_reported_before_the_work(folder, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr(build.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match=r"0\.0 kB are free"):
@@ -266,19 +266,19 @@ def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
 
 
 def test_what_a_build_announces(clips, good_lines, tmp_path):
-    told = []
+    message = []
     listed, labels = write_catalog(tmp_path, good_lines)
     config = BuildConfig(
         "x", lists=((str(listed), str(labels)),), video_dir=str(clips), max_frames=3
     )
-    build_records(config, tmp_path / "out", announce=told.append)
-    assert told[0].startswith("video_folder: 5 videos, ")
-    assert told[1] == "video_folder: given list: list (5)"
-    assert "measured on 3 of the videos): jpeg " in told[2]
-    assert [told[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
+    build_records(config, tmp_path / "out", announce=message.append)
+    assert message[0].startswith("video_folder: 5 videos, ")
+    assert message[1] == "video_folder: given list: list (5)"
+    assert "measured on 3 of the videos): jpeg " in message[2]
+    assert [message[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
         4, 4, 1, 1,
     ]  # fmt: skip
-    assert told[3] == "video_folder: writing jpeg with at most 3 frames in 1 shard"
+    assert message[3] == "video_folder: writing jpeg with at most 3 frames in 1 shard"
 
 
 def test_metadata_say_how_the_records_were_made(clips, good_lines, tmp_path):

@@ -160,14 +160,14 @@ def test_a_report_says_what_is_in_the_shard(clips, good_lines, tmp_path):
     inputs = inputs_for(clips, tmp_path, good_lines, shard_mb=384.0)
     with staging_folder(tmp_path / "staging", "x") as staging:
         assert staging.prepare(inputs) == 1
-        told = []
-        report = staging.write(0, 2, told.append)
+        message = []
+        report = staging.write(0, 2, message.append)
         assert report.files == [
             (v.file, v.size, file_digest(inputs.path(v))) for v in inputs.videos
         ]
         assert (report.frames, report.skipped) == (160, [])
         assert report.bytes == staging.shard(0).stat().st_size
-        assert told == [(1, 0, "")] * 5
+        assert message == [(1, 0, "")] * 5
         assert staging.report(0) == report
 
 
@@ -193,7 +193,7 @@ def test_a_shard_whose_video_was_replaced_with_its_time_kept_is_made_again(
         assert staging.finished(count) == [0, 1]
 
 
-def test_a_failed_shard_leaves_nothing_and_finished_ones_are_told(clips, good_lines, tmp_path):
+def test_a_failed_shard_leaves_nothing_and_finished_ones_are_reported(clips, good_lines, tmp_path):
     (tmp_path / "bad").mkdir()
     for line in good_lines:
         file = line.rsplit(" ", 1)[0]
@@ -202,8 +202,8 @@ def test_a_failed_shard_leaves_nothing_and_finished_ones_are_told(clips, good_li
     (tmp_path / "bad" / inputs.shards()[-1][-1].file).write_bytes(b"")
     with staging_folder(tmp_path / "staging", "x") as staging:
         count = staging.prepare(inputs)
-        told = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build resumes from them"
-        with pytest.raises(UserError, match=told):
+        message = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build resumes from them"
+        with pytest.raises(UserError, match=message):
             run_here(staging, count, 1, "test")
         names = sorted(
             path.name for path in staging.folder.iterdir() if not path.name.endswith(".todo.json")

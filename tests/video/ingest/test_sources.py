@@ -60,9 +60,9 @@ def test_a_copied_folder_is_read_once(folder, tmp_path, monkeypatch):
     build_records(config(folder), tmp_path / "out")
     for name in ("one.mp4", "two.avi"):
         later(folder / name)
-    told = []
-    assert build_records(config(folder), tmp_path / "out", announce=told.append).reused
-    assert told == ["2 videos of another time than when built: comparing the content"]
+    message = []
+    assert build_records(config(folder), tmp_path / "out", announce=message.append).reused
+    assert message == ["2 videos of another time than when built: comparing the content"]
     monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("read again"))
     assert build_records(config(folder), tmp_path / "out").reused
 

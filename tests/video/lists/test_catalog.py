@@ -212,7 +212,7 @@ def test_names_of_videos_may_end_in_numbers_or_hold_endings(tmp_path):
     ]
 
 
-def test_a_file_of_nearly_the_name_is_told(tmp_path):
+def test_a_file_of_nearly_the_name_is_reported(tmp_path):
     write(tmp_path / "Labels.csv", "0,a\n")
     with pytest.raises(
         UserError, match=r"labels\.csv: there is no such label file; was '.*Labels\.csv' meant\?"

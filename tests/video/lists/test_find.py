@@ -66,7 +66,7 @@ def test_files_folders_and_globs(folder, sources, expected):
         (["clips", ""], "sources=: is empty, expected a file, a folder or a glob"),
     ],
 )
-def test_nothing_to_look_at_is_told(folder, sources, message):
+def test_nothing_to_look_at_is_reported(folder, sources, message):
     (folder / "empty").mkdir()
     with pytest.raises(UserError, match=message):
         find_videos(sources)

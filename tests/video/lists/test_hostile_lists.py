@@ -16,7 +16,7 @@ LABELS = LabelSet(("left", "right"), (0, 1), "labels.csv")
 HEADER = "label,youtube_id,time_start,time_end,split\n"
 
 
-def told(call, *args):
+def message(call, *args):
     """The line that a call ends with, within a second of CPU time."""
     began = time.process_time()
     with pytest.raises(UserError) as caught:
@@ -115,7 +115,7 @@ def read_truth_of(path):
 def test_one_line_names_the_place(tmp_path, read, name, text, words):
     path = tmp_path / name
     path.write_text(text)
-    assert words in told(read, path).replace(f"{path}:", ":") or words in told(read, path)
+    assert words in message(read, path).replace(f"{path}:", ":") or words in message(read, path)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_one_line_names_the_place(tmp_path, read, name, text, words):
 )
 def test_a_pipe_ends_at_once(tmp_path, read, name):
     os.mkfifo(tmp_path / name)
-    assert told(read, tmp_path / name).startswith(f"{tmp_path / name}: a pipe, expected a ")
+    assert message(read, tmp_path / name).startswith(f"{tmp_path / name}: a pipe, expected a ")
 
 
 def test_a_line_that_is_too_long_is_a_problem_like_others(tmp_path):

@@ -249,12 +249,12 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "text", "told"), REFUSED, ids=[row[0] for row in REFUSED])
-def test_what_is_refused_names_line_and_form(tmp_path, name, text, told):
+def test_what_is_refused_names_line_and_form(tmp_path, name, text, message):
     path = write(tmp_path, name, text)
     for read in (lambda: read_words(str(path), "--labels"), lambda: read_labels(path)):
         with pytest.raises(UserError) as error:
             read()
-        assert str(error.value).startswith(f"{path}{told}")
+        assert str(error.value).startswith(f"{path}{message}")
 
 
 @pytest.mark.parametrize(
@@ -265,16 +265,16 @@ def test_what_is_refused_names_line_and_form(tmp_path, name, text, told):
         ("\uff28ug\nx\nhug\n", "'hug' {reads} '\uff28ug'"),
     ],
 )
-def test_names_a_line_that_clip_reads_alike(tmp_path, text, told):
+def test_names_a_line_that_clip_reads_alike(tmp_path, text, message):
     path = write(tmp_path, "l.txt", text)
     with pytest.raises(UserError) as error:
         read_words(str(path), "--labels")
     assert str(error.value).startswith(
-        f"{path}:3: {told.format(reads='reads as')} of {path}:1; each may appear once"
+        f"{path}:3: {message.format(reads='reads as')} of {path}:1; each may appear once"
     )
     with pytest.raises(UserError) as error:
         read_labels(path)
-    on_line = told.format(reads="is already on line 1 as")
+    on_line = message.format(reads="is already on line 1 as")
     assert str(error.value).startswith(f"{path}:3: class name {on_line}, and CLIP reads ")
 
 

@@ -184,10 +184,10 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("view, told", WRONG.values(), ids=WRONG)
-def test_views_are_checked(tmp_path, view, told):
+@pytest.mark.parametrize("view, message", WRONG.values(), ids=WRONG)
+def test_views_are_checked(tmp_path, view, message):
     storage = tf.FakeStorage(GRID.reshape(-1), "f4")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         load(tf.save(tmp_path / "x.pt", {"w": tf.FakeTensor(storage, **view)}))
 
 

@@ -27,7 +27,7 @@ def nested(depth, leaf, names=("a", "b")):
 
 
 @pytest.mark.parametrize(
-    "depth, count, name, told",
+    "depth, count, name, message",
     [
         (12, 40, "t", "nest without end"),
         (12, 3, "t", "elements, all in"),
@@ -37,9 +37,9 @@ def nested(depth, leaf, names=("a", "b")):
     ],
     ids=["tensors", "elements", "modules", "names", "name"],
 )
-def test_modules_that_hold_the_next_one_twice(tmp_path, depth, count, name, told):
+def test_modules_that_hold_the_next_one_twice(tmp_path, depth, count, name, message):
     leaf = {f"{name}{place}": tf.tensor(np.zeros(40, np.float32)) for place in range(count)}
-    refused_at_once(tf.save(tmp_path / "x.pt", nested(depth, leaf)), told)
+    refused_at_once(tf.save(tmp_path / "x.pt", nested(depth, leaf)), message)
 
 
 SHAPES = {
@@ -69,11 +69,11 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape, stride, offset, told", SHAPES.values(), ids=SHAPES)
-def test_shapes_that_no_array_has(tmp_path, shape, stride, offset, told):
+@pytest.mark.parametrize("shape, stride, offset, message", SHAPES.values(), ids=SHAPES)
+def test_shapes_that_no_array_has(tmp_path, shape, stride, offset, message):
     storage = tf.FakeStorage(np.zeros(4, np.float32), "f4")
     refused_at_once(
-        tf.save(tmp_path / "x.pt", {"w": tf.FakeTensor(storage, shape, stride, offset)}), told
+        tf.save(tmp_path / "x.pt", {"w": tf.FakeTensor(storage, shape, stride, offset)}), message
     )
 
 
