@@ -1,4 +1,4 @@
-"""The walls of the house: imports point down only, folders stay small, and light things load light."""
+"""Structure of the code: imports point down only, folders stay small, light things load light."""
 
 import ast
 import shutil

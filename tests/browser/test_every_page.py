@@ -50,7 +50,8 @@ def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
     visit(page)
     wanted = driver.execute_script(
         "return "
-        "[...document.querySelectorAll('a,button,input:not([type=radio]),select,summary,:checked')].filter(e "
+        "[...document.querySelectorAll("
+        "'a,button,input:not([type=radio]),select,summary,:checked')].filter(e "
         "=> e.offsetParent && !e.disabled && e.tabIndex === 0)"
     )
     reached = []
@@ -224,7 +225,8 @@ for (const e of document.querySelectorAll("bdi, .run, th")) {
     for (const word of node.data.matchAll(/[^\\s-]+-?/g)) {
       range.setStart(node, word.index);
       range.setEnd(node, word.index + word[0].length);
-      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.push(word[0]);
+      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1)\
+ broken.push(word[0]);
     }
 }
 return broken;

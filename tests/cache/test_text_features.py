@@ -1,4 +1,4 @@
-"""Text features of word lists: exact, kept by what they depend on, and never believed when damaged."""
+"""Text features of word lists: exact, kept by what they depend on, never believed when damaged."""
 
 import dataclasses
 import functools

@@ -42,8 +42,8 @@ def test_interval_is_that_of_scipys_bootstrap_over_videos():
         [{"base": base, "novel": novel}], statistics.overall(("base", "novel"))[1], draws=9999
     )
     plain = stats.bootstrap(
-        (base, novel), lambda x, y, axis=-1: harmonic_mean([x.mean(axis), y.mean(axis)]), method="percentile",
-        rng=np.random.default_rng(0),
+        (base, novel), lambda x, y, axis=-1: harmonic_mean([x.mean(axis), y.mean(axis)]),
+        method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     assert found == pytest.approx(tuple(plain), abs=0.004)
 

@@ -7,10 +7,11 @@ connection to anybody, no process left behind.
 
     from hostile import harness
 
-    # folder: what the command may not change, but for `outputs`; texts: what the error line must say
+    # folder: what the command may not change, but for `outputs`; texts: what the error must say
     flags = [f"--source={path}", f"--out={out}"]
     harness.check_refused("convert", flags, folder=tmp_path, texts=[str(path), "strides"])
-    harness.check_right("predict", ["--video=a.mp4", …, f"--json={out}"], folder=tmp_path, outputs=[out])
+    harness.check_right("predict", ["--video=a.mp4", …, f"--json={out}"], folder=tmp_path,
+        outputs=[out])
     # where either is fine; returns what ran, as the others do
     done = harness.check_safe("show_batch", flags, folder=tmp_path, outputs=[picture])
     if done.refused: ...
@@ -21,14 +22,18 @@ connection to anybody, no process left behind.
         harness.check_refused("predict", ["--video=**/*.mp4"], cwd=tmp_path, folder=tmp_path,
         listener=listener)
 
-    # strace, where it is installed: nothing written outside `outputs`, no internet socket, no program started, and none
-    # of `secrets` opened; costs a second or two
-    harness.check_safe("predict", …, folder=tmp_path, outputs=[out], trace=True, secrets=[tmp_path / "other.mp4"])
+    # strace, where it is installed: nothing written outside `outputs`, no internet socket, no
+    # program started, and none of `secrets` opened; costs a second or two
+    harness.check_safe("predict", …, folder=tmp_path, outputs=[out], trace=True,
+        secrets=[tmp_path / "other.mp4"])
 
-    # limits: defaults are for a command on small inputs; a run that must compile XLA programs may ask for more
-    harness.check_refused("train", …, folder=tmp_path, outputs=[workdir], limits=harness.Limits(cpu=60))
+    # limits: defaults are for a command on small inputs; a run that must compile XLA programs may
+    # ask for more
+    harness.check_refused("train", …, folder=tmp_path, outputs=[workdir],
+        limits=harness.Limits(cpu=60))
 
-    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
+    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the
+    # same rule
     harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
 
 Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of
@@ -232,8 +237,8 @@ def run(
             listener.connections if listener else 0,
         )
         return Done(
-            message, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
-            came - connected, found,
+            message, status, *said, seconds, started.cpu, started.peak, changed,
+            sorted(os.listdir(temporary)), left, came - connected, found,
         )  # fmt: skip
 
 

@@ -232,7 +232,10 @@ def test_thousands_of_labels(learnt, noise):
         (["a", "word " * 90], "too long for CLIP"),
         (
             ["caf\xe9", "b", "cafe\u0301"],
-            r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' as the same text, 'café'; leave one out",
+            (
+                r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' as the same text, 'café'; "
+                r"leave one out"
+            ),
         ),
         (
             ["a & b", "A &amp; B"],

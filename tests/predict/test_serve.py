@@ -1,4 +1,4 @@
-"""A served model gives what the package gives, without the package; what cannot be served is told."""
+"""A served model gives what the package gives, without it; what cannot be served is reported."""
 
 import dataclasses
 import json

@@ -21,10 +21,11 @@ import sys
 import jax
 
 LIBRARIES = (
-    "absl.app", "absl.logging", "array_record.python.array_record_module", "av", "cv2", "flax.nnx", "ftfy", "jax.numpy",
-    "grain.python", "jax.experimental.multihost_utils", "jaxtyping", "ml_collections.config_flags", "optax", "regex",
-    "orbax.checkpoint", "PIL.Image", "rich.progress", "safetensors.numpy", "scipy.stats", "simplejpeg",
-    "tensorboardX", "tensorflow_datasets", "tensorstore", "tokenizers",
+    "absl.app", "absl.logging", "array_record.python.array_record_module", "av", "cv2", "flax.nnx",
+    "ftfy", "jax.numpy", "grain.python", "jax.experimental.multihost_utils", "jaxtyping",
+    "ml_collections.config_flags", "optax", "regex", "orbax.checkpoint", "PIL.Image",
+    "rich.progress", "safetensors.numpy", "scipy.stats", "simplejpeg", "tensorboardX",
+    "tensorflow_datasets", "tensorstore", "tokenizers",
 )  # fmt: skip
 
 

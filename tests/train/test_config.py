@@ -159,7 +159,8 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     bare = dict(model__text_prompts=0, model__text_depth=0)
     changed = (
         {}, dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)),
-        dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"), dict(clip__head_width=8),
+        dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"),
+        dict(clip__head_width=8),
     )  # fmt: skip
     assert (
         len(

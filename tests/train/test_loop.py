@@ -1,4 +1,4 @@
-"""Whole runs on small records: devices, spellings, interruption and resumption, metrics, refusals."""
+"""Whole runs on small records: devices, spellings, interruption, resumption, metrics, refusals."""
 
 import dataclasses
 import json
@@ -197,7 +197,8 @@ def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
 def test_another_runs_checkpoints_are_refused(folder, whole):
     with pytest.raises(
         UserError,
-        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; give .* or `override`",
+        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; "
+        r"give .* or `override`",
     ):
         _train(_config(folder, optimizer__lr=0.5, data__frames=3), whole[0], resume=True)
     assert read_config(whole[0]) == _config(folder)
@@ -222,7 +223,10 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     # the same weights with other statistics
     half = dataclasses.replace(small_run.SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3))
     save_clip(tmp_path / "half.safetensors", half, random_state(small_run.SMALL))
-    message = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
+    message = (
+        r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; "
+        r"here .* mean 0\.5 0\.5"
+    )
     with pytest.raises(UserError, match=message):
         _train(
             _config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True
@@ -273,7 +277,10 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
     novel = from_config.open_splits(config)["novel"]
     novel.info["fingerprint"] = "other"
-    message = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
+    message = (
+        r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced "
+        r"\(.*, is other\)"
+    )
     with pytest.raises(UserError, match=message):
         _train(config, tmp_path, resume=True, splits=splits | {"novel": novel})
     _train(config, tmp_path, resume=True, override=True, splits=splits | {"novel": novel})

@@ -252,7 +252,8 @@ for batch in eval_batches(open_records(sys.argv[1], "video"), frames=2, size=16,
 assert "tensorflow" not in sys.modules and "torch" not in sys.modules
 import vtd_jax.video
 ours = [name for name in sys.modules if name.startswith("vtd_jax.")]
-assert not any(name.startswith(("vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")) for name in ours), ours
+assert not any(name.startswith(("vtd_jax.model", "vtd_jax.clip", "vtd_jax.train"))\
+ for name in ours), ours
 if "jax" in sys.modules:  # grain imports it
     from jax._src import xla_bridge
     assert not xla_bridge.backends_are_initialized()

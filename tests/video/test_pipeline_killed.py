@@ -122,8 +122,10 @@ class Probe:
     def look(self):
         from jax._src import xla_bridge
         assert os.getpid() != int(os.environ["READER"])
-        heavy = ("tensorflow", "torch", "flax", "transformers", "vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")
-        return xla_bridge.backends_are_initialized(), [name for name in heavy if name in sys.modules]
+        heavy = ("tensorflow", "torch", "flax", "transformers",\
+ "vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")
+        return xla_bridge.backends_are_initialized(),\
+ [name for name in heavy if name in sys.modules]
 
 def main():
     os.environ["READER"] = str(os.getpid())
@@ -163,7 +165,8 @@ if __name__ == "__main__":
     from vtd_jax.video.augment import Augment
     from vtd_jax.video.pipeline import train_batches
     records = Probe(*sys.argv[1:])
-    batches = train_batches(records, frames=2, size=16, batch_size=1, seed=0, augment=Augment(), workers=2)
+    batches = train_batches(records, frames=2, size=16, batch_size=1,\
+ seed=0, augment=Augment(), workers=2)
     for taken in (1, 2, 3):
         next(batches)
         ahead = lambda: len(open(sys.argv[2]).readlines()) - taken

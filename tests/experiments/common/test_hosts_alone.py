@@ -114,7 +114,7 @@ def test_xla_errors_are_asked_about(monkeypatch):
 
 
 def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_path):
-    """The others are in the middle of it; one that fails in all is noted, and the next one is made."""
+    """The others are in the middle of it; one that fails in all is noted, and the next is made."""
     error = UserError("a.mp4: damaged")
 
     def fail(*_):

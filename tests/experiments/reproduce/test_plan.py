@@ -241,8 +241,8 @@ def test_a_plan_is_kept_and_read_again(tmp_path):
 
 def _request(tmp_path, **fields):
     asked = dict(
-        table="base_to_novel", workdir=tmp_path, data_dir=None, clip=None, datasets=(), splits=(1,), seeds=(0,),
-        only=(), source="auto", changes={},
+        table="base_to_novel", workdir=tmp_path, data_dir=None, clip=None, datasets=(), splits=(1,),
+        seeds=(0,), only=(), source="auto", changes={},
     )  # fmt: skip
     return request.Request(**(asked | fields))
 

@@ -166,7 +166,8 @@ def test_what_cannot_be_is_reported_once(folder, tmp_path):
     message = [line for process in done for line in process.stderr.splitlines()]
     assert len(message) == 1
     assert re.match(
-        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it",
+        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; "
+        r"wait for it",
         message[0],
     )
     done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)

@@ -30,7 +30,7 @@ LAST = 6
 
 
 class _AtOnce(Preemption):
-    """A notice that comes before the first step: a run reads all that it resumes from, and stops."""
+    """A notice before the first step: a run reads all that it resumes from, and stops."""
 
     def asked(self, step: int) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""Runs a module or a piece of code as several processes of one JAX run, on simulated CPU devices."""
+"""Runs a module or some code as several processes of one JAX run, on simulated CPU devices."""
 
 import os
 import socket

@@ -143,7 +143,10 @@ def test_a_write_that_fails_is_one_line_and_never_silent(tmp_path, monkeypatch, 
         "close": checkpoints.close,
         "steps": lambda: checkpoints.steps,
     }
-    message = r"checkpoints/2: this .* could not be written \(OSError.*No space left.*last one is of step 1"
+    message = (
+        r"checkpoints/2: this .* could not be written "
+        r"\(OSError.*No space left.*last one is of step 1"
+    )
     with pytest.raises(UserError, match=message):
         ends[end]()
     assert not [record for record in caplog.records if record.exc_info]
