@@ -147,7 +147,7 @@ def test_a_folder_of_pages_is_not_what_others_own_as_a_whole(here, marks, what):
         (here / mark).touch()
     with pytest.raises(UserError, match=f"is a place of {what}"):
         check_outputs([Output("--report", here, folder=True)], [])
-    # whose it is may go on with it
+    # its owner may continue with it
     check_outputs([Output("--workdir", here, folder=True, whole=True)], [])
 
 

@@ -67,7 +67,7 @@ def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
         assert outlined, element.get_attribute("outerHTML")[:200]
         reached.append(element)
     assert [e for e in wanted if e not in reached] == []
-    # one stop each for labels, frames, segments and pictures; arrows go on from there
+    # one stop each for labels, frames, segments and pictures; arrows move on from there
     for group in (".frame", ".segment", ".picture", "[type=radio]"):
         inside = driver.find_elements(By.CSS_SELECTOR, group)
         assert len([e for e in reached if e in inside]) == bool(inside)

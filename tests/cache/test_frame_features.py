@@ -1,4 +1,4 @@
-"""Frame features on disk: what they are kept by, and that damage is told and mended."""
+"""Frame features on disk: what they are kept by, and that damage is reported and repaired."""
 
 import dataclasses
 import os

@@ -1,4 +1,4 @@
-"""Compiled programs: kept and found again by commands, where JAX was not told otherwise."""
+"""Compiled programs: kept and found again by commands, unless JAX is configured otherwise."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from vtd_jax.cache.folder import cache_folder, make_folders
 from vtd_jax.cache.programs import FOLDER, keep_programs, programs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-# a command that compiles, and tells how many programs it found instead
+# a command that compiles, and prints how many programs it found instead
 COMMAND = """
 import sys
 from absl import flags

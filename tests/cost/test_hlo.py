@@ -260,7 +260,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 """
 
 
-def test_rounds_are_read_off_the_condition_where_xla_does_not_tell_them():
+def test_rounds_are_read_off_the_condition_where_xla_does_not_give_them():
     program = Program(LOOP)
     assert program.collectives() == {"all-reduce": Sent(4, 4 * 32)}
     assert program.bytes_of_repeats() == 3 * (32 + 32)

@@ -108,7 +108,7 @@ def lines(*reports: Report) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table[4:] if line.startswith("|")]
 
 
-def test_a_row_tells_what_a_program_costs():
+def test_a_row_shows_what_a_program_costs():
     text = report_table([report()], {"clip.dtype": "bfloat16"}).to_markdown()
     assert (
         "| run | step | videos | a device | frames | classes | GiB a device | TFLOP | traffic, "

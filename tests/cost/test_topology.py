@@ -40,7 +40,7 @@ def test_first_line():
 
 @pytest.fixture(autouse=True)
 def settings_stay():
-    """Other tests of this process go on with JAX as it was."""
+    """Leaves JAX as it was for other tests of this process."""
     before = {
         name: getattr(jax.config, name)
         for name in ("jax_platforms", "jax_enable_compilation_cache")

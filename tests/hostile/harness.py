@@ -3,7 +3,7 @@ r"""Runs a command on hostile input, in a process with limits, and holds it to O
 A right result with exit status 0, or exactly one `error: …` line on stderr with exit status 2;
 either way within seconds and a bounded memory, nothing written outside the named outputs, no
 character on stdout or stderr that does something to a terminal, no long line, no traceback, no
-connection to anybody, no process left behind.
+connection to any host, no process left behind.
 
     from hostile import harness
 
@@ -37,10 +37,11 @@ connection to anybody, no process left behind.
     harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
 
 Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of
-their own: a crash, a hang or an allocation hurts nobody, so everything runs this way. `cold=True`
-starts a new interpreter instead (2 to 20 s), for what must not share anything. `predict` and the
-like name several faults, one a line, and finish the others: `also` has regular expressions for
-other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
+their own: a crash, a hang or an allocation harms nothing else, so everything runs this way.
+`cold=True` starts a new interpreter instead (2 to 20 s), for what must not share anything.
+`predict` and the like name several faults, one a line, and finish the others: `also` has regular
+expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …`
+always are.
 """
 
 import contextlib
@@ -76,7 +77,7 @@ __all__ = [
 ]
 
 _LIMITED = Path(__file__).with_name("limited.py")
-# what a process says that nobody caught
+# what a process prints for an exception that was not caught
 _UNCAUGHT = (
     "Traceback (most recent call last)",
     "Fatal Python error",

@@ -45,7 +45,7 @@ def test_a_name_of_every_length_may_be_given():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
         (
             'a,"b',

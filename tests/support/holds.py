@@ -48,7 +48,7 @@ def held_build(folder: Path, shards: int) -> dict[str, str]:
     """Of a build: once so many shards are finished, its processes stop in the middle of the next
       one.
 
-    They go on when the folder is gone.
+    They continue when the folder is gone.
     """
     return _with(folder, BUILD.replace("SHARDS", str(shards)))
 

@@ -46,7 +46,7 @@ def next_command(listener: socket.socket) -> dict:
                 connection.close()
                 listener.close()
                 return asked
-            # the keeper of this command tells its number, its end, its CPU time and the memory that
+            # the keeper of this command sends its number, its end, its CPU time and the memory that
             # it took
             connection.sendall(f"{process}\n".encode())
             _, status, usage = os.wait4(process, 0)

@@ -178,7 +178,7 @@ def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     ]
 
 
-def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
+def test_more_epochs_resume_from_a_finished_run(folder, tmp_path):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     assert _train(_config(folder, optimizer__epochs=1), tmp_path, resume=True).steps_now == 0
     assert _train(_config(folder, optimizer__epochs=2), tmp_path, resume=True).steps_now == 3
@@ -204,7 +204,7 @@ def test_another_runs_checkpoints_are_refused(folder, whole):
     assert read_config(whole[0]) == _config(folder)
 
 
-def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_go_on(folder, whole, tmp_path):
+def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_resume(folder, whole, tmp_path):
     fields = _config(folder).to_dict()
     assert fields["model"].pop("ties") == "frames"
     (tmp_path / "config.json").write_text(json.dumps(fields))
@@ -256,7 +256,7 @@ def test_workdir_that_cannot_be_one(folder, tmp_path):
         read_config(tmp_path)
 
 
-def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
+def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
     done = _train(changed, tmp_path, resume=True, override=True)
@@ -289,7 +289,7 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(_config(folder), whole[0], resume=True, splits=splits).steps_now == 0
 
 
-def test_shapes_that_do_not_fit_are_refused_whatever_is_asked_for(folder, whole):
+def test_shapes_that_do_not_fit_are_refused_whatever_is_requested(folder, whole):
     config = _config(folder, model__text_prompts=3)
     with pytest.raises(
         UserError, match=r"these arrays differ: text_prompts \(1, 2, 64\) instead of \(1, 3, 64\)"
@@ -321,8 +321,8 @@ def test_random_numbers_of_another_kind_are_refused(folder, whole):
 def test_an_error_of_the_input_comes_when_its_batch_is_due(
     folder, tmp_path, monkeypatch, broken, message
 ):
-    """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is
-    wrong with a 7th.
+    """A batch is fetched while the step before it runs; 6 are needed, so what is wrong with a 7th
+    is never reported.
     """
     read = BatchIterator.__next__
 

@@ -77,7 +77,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['{"model_type": "clip"}', "[1]", "{"])
-def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
+def test_a_config_of_another_user_is_not_written_over(folder, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(
         UserError, match=r"config\.json: .*give another `workdir`, or move that file away"
@@ -145,7 +145,7 @@ def test_a_run_whose_folder_goes_ends_with_an_error(folder, tmp_path, monkeypatc
     workdir.mkdir()
     with pytest.raises(UserError, match="was removed"):
         train(config, from_config.build_model(config), from_config.open_training(config), workdir)
-    # nothing was made anew
+    # nothing was made again
     assert workdir.exists() == (change is not _remove)
 
 

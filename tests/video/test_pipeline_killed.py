@@ -260,7 +260,7 @@ def wait_for(condition, seconds: float = 60) -> bool:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks at Linux's /proc and /dev/shm")
-def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, tmp_path):
+def test_a_killed_reader_leaves_nothing_behind_and_another_resumes(built, jpeg, tmp_path):
     (tmp_path / "reader.py").write_text(READER)
     command = [sys.executable, str(tmp_path / "reader.py"), str(built), str(tmp_path / "saved")]
     env = {**ENV, "PYTHONPATH": f"{ROOT}:{ROOT}/tests:{Path(__file__).parent}"}
@@ -275,7 +275,7 @@ def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, 
     assert wait_for(lambda: not shared_memory(reader.pid)), "shared memory was left behind"
     expected = digests(jpeg, 60)
     assert [line[0] for line in lines] == expected[:4]
-    # another number of workers goes on where the last whole checkpoint is
+    # another number of workers resumes where the last whole checkpoint is
     with ocp.CheckpointManager(tmp_path / "saved") as manager:
         step = manager.latest_step()
         assert 4 <= step < 50

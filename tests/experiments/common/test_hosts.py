@@ -61,7 +61,7 @@ def run(how="", **kind):
         time.sleep(0.05)
     began = time.monotonic()
     first, second = two_processes.finish(started)
-    # nobody waits for one that is gone: XLA's own patience is 100 s and more
+    # no process waits for one that is gone: XLA's own timeout is 100 s and more
     assert time.monotonic() - began < 60
     assert second.stdout == ""
     assert "at work" in first.stdout

@@ -19,7 +19,7 @@ THREE = ("--coordinator_address=host:7", "--num_processes=2", "--process_id=1")
 
 @pytest.fixture
 def announced(monkeypatch):
-    """What the others would be told."""
+    """What would be announced to the other processes."""
     message = []
     monkeypatch.setattr(joining, "announce", lambda *about: message.append(about))
     monkeypatch.setattr(hosts.signal, "signal", lambda *_: None)

@@ -52,7 +52,7 @@ def first_hour(tmp_path_factory):
     return folder
 
 
-# every call as a command of its own would cost seconds each: one process, as if started anew for
+# every call as a command of its own would cost seconds each: one process, as if restarted for
 # each
 CALLS = """
 import contextlib, io, json, sys

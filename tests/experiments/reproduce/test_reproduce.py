@@ -145,7 +145,7 @@ def _held(process: warm.Started, gate: Path) -> int:
     raise AssertionError("it never came there")
 
 
-def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_path):
+def test_stopped_and_killed_it_resumes_to_the_same_table(small, finished, tmp_path):
     workdir = tmp_path / "tables"
     shutil.copytree(finished / "scenes", workdir / "scenes")
     arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}"]
@@ -272,7 +272,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
         "--device_kind=v5e",
         "--devices=4",
     )
-    # --only takes the names, so none is cut, and no time is told as 0.000289 hours
+    # --only takes the names, so none is cut, and no time is printed as 0.000289 hours
     for name in ("mean", "actionclip16_mean", "video_of_a_person_mean", "confidence"):
         assert f" zero_shot_scenes_views_{name} " in done.stdout
     assert " fully_supervised_scenes " in done.stdout

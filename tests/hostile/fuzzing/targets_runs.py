@@ -89,7 +89,7 @@ def resume(folder: Path) -> None:
 
 
 def _change_files(rng: Random, folder: Path) -> None:
-    """Bytes of what nobody writes by hand, and numbers in the databases."""
+    """Bytes of what no one writes by hand, and numbers in the databases."""
     checkpoints = folder / "run" / "checkpoints"
     if rng.random() < 0.3:
         item = checkpoints / str(LAST) / rng.choice((integrity.LEARNABLE, integrity.OPTIMIZER))

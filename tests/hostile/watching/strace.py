@@ -41,7 +41,7 @@ class Trace:
     programs: list[str] = dataclasses.field(default_factory=list)
 
     def faults(self, outputs: Collection[Path], secrets: Collection[Path]) -> list[str]:
-        """What was done that nobody asked for."""
+        """What was done without being requested."""
         caches = [
             os.environ.get(name, "/nowhere")
             for name in ("JAX_COMPILATION_CACHE_DIR", "VTD_JAX_CACHE")

@@ -99,7 +99,7 @@ def test_no_best_before_an_evaluation(tmp_path, parts):
     checkpoints.close()
 
 
-def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, monkeypatch):
+def test_writing_continues_in_the_background_with_the_values_of_then(tmp_path, monkeypatch):
     commit, released = atomicity.on_commit_callback, threading.Event()
 
     def slow(*args, **kwargs):
@@ -116,7 +116,7 @@ def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, mon
     checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
     device = {"a": jnp.arange(6.0)}
     checkpoints.save(1, arrays, device, {"step": 1})
-    # what orbax holds on to is nobody else's: a device's buffers are written over by the next step
+    # what orbax holds on to is not shared: a device's buffers are written over by the next step
     assert not np.shares_memory(handed[0].learnable["a"], arrays["a"])
     assert not np.shares_memory(handed[0].optimizer["a"], np.asarray(device["a"]))
     arrays["a"] += 1

@@ -1,5 +1,5 @@
-"""Checkpoints that are damaged, changed, copied or another run's: told by readers, out of the way
-of a run.
+"""Checkpoints that are damaged, changed, copied or another run's: reported by readers, moved out
+of the way of a run.
 """
 
 import json

@@ -116,7 +116,7 @@ def test_good_videos_have_no_problems(clips, good_lines, tmp_path):
     require_good(checked)
 
 
-def dies(folder, video, tell):
+def dies(folder, video, report):
     """Stands for a decoder that crashes on one file."""
     if video.file == "two.avi":
         os.abort()
