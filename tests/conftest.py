@@ -45,7 +45,7 @@ SHARED = Path(os.environ.get("VTD_JAX_SHARED", ROOT.parent / "shared"))
 FAST_SECONDS = 5.0
 TIERS = {"slow", "command", "hosts", "killed", "mesh"}
 # XLA then compiles in a fifth of the time, and results differ by rounding only. Numbers from
-# several devices are held together so tightly that they keep LLVM's optimization.
+# several devices have such tight tolerances that they keep LLVM's optimization.
 QUICK = [warm.UNOPTIMIZED]
 # JAX 0.12 ends the process at a flag that it does not know
 if metadata.version("jaxlib").startswith("0.10."):

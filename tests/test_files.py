@@ -139,7 +139,7 @@ def test_what_cannot_be_removed_is_a_fault_or_not(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "place", ["a folder", "below nothing", "below a file", "in no folder of ours"]
 )
-def test_an_error_names_the_file_that_was_asked_for(place, tmp_path, monkeypatch):
+def test_an_error_names_the_requested_file(place, tmp_path, monkeypatch):
     path = tmp_path / "out.json"
     if place == "a folder":
         path.mkdir()

@@ -1,4 +1,4 @@
-"""A full disk, whoever writes: the error names the file, what was there stays, and no half of a
+"""A full disk, for every writer: the error names the file, what was there stays, and no half of a
 file is left.
 """
 

@@ -1,4 +1,4 @@
-"""The walls of the house: imports point down only, folders stay small, and light things load light."""
+"""Structure of the code: imports point down only, folders stay small, light things load light."""
 
 import ast
 import shutil
@@ -78,7 +78,7 @@ def test_no_arrows_form_a_circle():
 
 def test_modules_beside_the_packages_stand_on_the_ground():
     for path in (ROOT / "vtd_jax").glob("*.py"):
-        # `vtd_jax.load` is looked up when it is first asked for
+        # `vtd_jax.load` is looked up when it is first used
         allowed = {"predict"} if path.name == "__init__.py" else {"untrusted"}
         assert set(_packages(path)) <= allowed, path
 

@@ -124,7 +124,7 @@ def test_texts_of_users_are_never_respelled():
         )
 
 
-def _refuse(item: str, tell: object) -> None:
+def _refuse(item: str, report: object) -> None:
     raise UserError(f"{item}: replace it with {setting('overwrite')}")
 
 

@@ -147,7 +147,7 @@ def test_a_folder_of_pages_is_not_what_others_own_as_a_whole(here, marks, what):
         (here / mark).touch()
     with pytest.raises(UserError, match=f"is a place of {what}"):
         check_outputs([Output("--report", here, folder=True)], [])
-    # whose it is may go on with it
+    # its owner may continue with it
     check_outputs([Output("--workdir", here, folder=True, whole=True)], [])
 
 
@@ -171,7 +171,7 @@ def test_what_a_benchmark_wrote(here):
     (here / "other.json").write_text('{"name": "x"}')
     (here / "empty.json").touch()
     os.mkfifo(here / "pipe.json")
-    assert [is_measurement(here / f"{name}.json") for name in ("ours", "other", "empty", "pipe", "none")] == [
-        True, False, True, False, False,
-    ]  # fmt: skip
+    names = ("ours", "other", "empty", "pipe", "none")
+    found = [is_measurement(here / f"{name}.json") for name in names]
+    assert found == [True, False, True, False, False]
     assert not begins(here / "pipe.json", b"x")

@@ -130,7 +130,10 @@ def test_label_files_that_are_read_again_are_not_changed(tmp_path):
         (
             "file/a",
             True,
-            r"^--out=file/a: file is a file, and nothing can be below it; give a folder below a folder",
+            (
+                r"^--out=file/a: file is a file, and nothing can be below it; "
+                r"give a folder below a folder"
+            ),
         ),
         (
             "file/a/b.json",

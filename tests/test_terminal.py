@@ -1,4 +1,4 @@
-"""What reaches a terminal: text verbatim, tables that fit without a cut, counts and times in words."""
+"""What reaches a terminal: verbatim text, tables that fit without a cut, counts, times in words."""
 
 import ast
 import io

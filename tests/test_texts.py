@@ -1,4 +1,4 @@
-"""Texts that CLIP reads alike, with its tokenizer as the oracle."""
+"""Texts that CLIP reads as the same, with its tokenizer as the oracle."""
 
 import html
 import random
@@ -55,7 +55,7 @@ def tokens(text):
     return tuple(ids[: ids.index(EOT)] if EOT in ids else ids)
 
 
-def test_alike_is_what_has_the_same_tokens():
+def test_texts_are_the_same_if_their_tokens_are():
     draw = random.Random(0)
     found = ["".join(draw.choices(PARTS, k=draw.randrange(1, 5))) for _ in range(2000)]
     first, expected = {}, []

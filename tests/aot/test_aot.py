@@ -29,7 +29,7 @@ def start(*arguments: str) -> subprocess.Popen:
 
 
 def run(*arguments: str) -> tuple[int, str, list[str]]:
-    """Exit status, what was printed, and the lines of what was told beside it."""
+    """Exit status, what was printed, and the lines on stderr."""
     process = start(*arguments)
     output, errors = process.communicate(timeout=600)
     return process.returncode, output, errors.splitlines()

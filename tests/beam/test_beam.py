@@ -1,4 +1,4 @@
-"""Builds through Apache Beam's DirectRunner: the same records, one-line errors, and going on after
+"""Builds through Apache Beam's DirectRunner: the same records, one-line errors, and resuming after
 any interruption.
 """
 
@@ -139,7 +139,7 @@ def test_records_are_byte_for_byte_those_of_a_local_build(options, hmdb51, local
     assert [path.name for path in tmp_path.iterdir()] == ["hmdb51"]
     assert output.splitlines()[-1].startswith("wrote ")
     # of Beam's own lines only those are left that a worker prints before it reads its options
-    ours = ("hmdb51: ", "building-hmdb51-jpeg: ")  # progress is told where a build takes seconds
+    ours = ("hmdb51: ", "building-hmdb51-jpeg: ")  # progress is printed where a build takes seconds
     said = [line for line in errors.splitlines() if not line.startswith(ours)]
     assert len(said) <= 4, errors
     assert all(
@@ -157,7 +157,7 @@ def test_options_alone_are_enough(hmdb51, local, tmp_path):
 
 
 @pytest.mark.parametrize("options, again", [*((mode, []) for mode in MODES), (PROCESSES, BEAM)])
-def test_a_bad_video_is_one_line_and_the_next_build_goes_on(
+def test_a_bad_video_is_one_line_and_the_next_build_resumes(
     options, again, hmdb51, local, tmp_path
 ):
     source, out = with_a_bad_video(hmdb51, tmp_path / "bad"), tmp_path / "out"

@@ -13,7 +13,7 @@ from vtd_jax.video.ingest.shards import SETTINGS, Staging
 
 @pytest.fixture
 def staging(tmp_path) -> Staging:
-    """A build of one shard that nobody has made."""
+    """A build of one shard that no one has made."""
     (tmp_path / run.BUILD).write_text("mine")
     stored = {"storage": "video"}
     settings = {

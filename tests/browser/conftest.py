@@ -55,8 +55,8 @@ def browser_program():
 
 @pytest.fixture
 def driver(browser_program):
-    """The browser, 1200 pixels wide; afterwards its console must be empty, and nothing but files
-    was asked for.
+    """The browser, 1200 pixels wide; afterwards its console must be empty, and only files may
+    have been requested.
     """
     driver = browser_program
     chromium.size(driver, 1200)

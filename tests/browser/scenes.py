@@ -7,13 +7,14 @@ import numpy as np
 from vtd_jax.predict.results import Explanation, Segment, Timeline
 
 LABELS = (
-    "arm wrestling", "hugging", "shaking hands", "applying makeup", "cleaning pool", "playing cards", "clapping",
-    "massaging back", "stretching arm", "tai chi", "side kick", "drinking beer", "eating cake", "juggling balls",
+    "arm wrestling", "hugging", "shaking hands", "applying makeup", "cleaning pool",
+    "playing cards", "clapping", "massaging back", "stretching arm", "tai chi", "side kick",
+    "drinking beer", "eating cake", "juggling balls",
 )  # fmt: skip
 HOSTILE = (
-    '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">', "綱引き",
-    "עֲרָבִית مرحبا",
-    "👩‍🚒 & <b>bold</b>", "`${1+1}` \\u003c \u2028 end", "a-very-long-word-" * 8, "it's \"quoted\"",
+    '</script><script>document.title="taken"</script>', '"><img src=x onerror="document.title=1">',
+    "綱引き", "עֲרָבִית مرحبا", "👩‍🚒 & <b>bold</b>", "`${1+1}` \\u003c \u2028 end",
+    "a-very-long-word-" * 8, "it's \"quoted\"",
 )  # fmt: skip
 # words too long for a narrow column
 LONG_WORDS = (
@@ -117,9 +118,16 @@ def timeline(
             part = scores[a:b, c]
             peak = a + int(part.argmax())
             segments.append(
-                Segment(labels[c], float(starts[a]), float(starts[a] + stride * (b - a)), float(part.mean()),
-                        float(part.max()), float(starts[peak] + stride / 2), bool((top[a:b, 0] == c).any()))
-            )  # fmt: skip
+                Segment(
+                    labels[c],
+                    float(starts[a]),
+                    float(starts[a] + stride * (b - a)),
+                    float(part.mean()),
+                    float(part.max()),
+                    float(starts[peak] + stride / 2),
+                    bool((top[a:b, 0] == c).any()),
+                )
+            )
     duration = windows * stride
     return Timeline(
         video="hours/festival.mp4",

@@ -23,7 +23,7 @@ def _texts(driver, selector):
 
 
 def _frame(driver):
-    """Number of the chosen frame, 0 is the first; the strip, the stage and its picture agree on it."""
+    """Number of the chosen frame, from 0; the strip, the stage and its picture agree on it."""
     number, word, alt, same, frame = driver.execute_script(
         "const slot = (name) => document.querySelector(`[data-slot=${name}]`).textContent;const "
         "here = document.querySelectorAll('.frame[aria-current]'), picture = "

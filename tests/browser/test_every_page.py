@@ -50,7 +50,8 @@ def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
     visit(page)
     wanted = driver.execute_script(
         "return "
-        "[...document.querySelectorAll('a,button,input:not([type=radio]),select,summary,:checked')].filter(e "
+        "[...document.querySelectorAll("
+        "'a,button,input:not([type=radio]),select,summary,:checked')].filter(e "
         "=> e.offsetParent && !e.disabled && e.tabIndex === 0)"
     )
     reached = []
@@ -66,7 +67,7 @@ def test_tab_reaches_everything_and_shows_where_it_is(visit, driver, page):
         assert outlined, element.get_attribute("outerHTML")[:200]
         reached.append(element)
     assert [e for e in wanted if e not in reached] == []
-    # one stop each for labels, frames, segments and pictures; arrows go on from there
+    # one stop each for labels, frames, segments and pictures; arrows move on from there
     for group in (".frame", ".segment", ".picture", "[type=radio]"):
         inside = driver.find_elements(By.CSS_SELECTOR, group)
         assert len([e for e in reached if e in inside]) == bool(inside)
@@ -224,7 +225,8 @@ for (const e of document.querySelectorAll("bdi, .run, th")) {
     for (const word of node.data.matchAll(/[^\\s-]+-?/g)) {
       range.setStart(node, word.index);
       range.setEnd(node, word.index + word[0].length);
-      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.push(word[0]);
+      if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1)\
+ broken.push(word[0]);
     }
 }
 return broken;

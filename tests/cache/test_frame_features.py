@@ -1,4 +1,4 @@
-"""Frame features on disk: what they are kept by, and that damage is told and mended."""
+"""Frame features on disk: what they are kept by, and that damage is reported and repaired."""
 
 import dataclasses
 import os
@@ -94,7 +94,8 @@ def test_features_are_named_by_the_image_tower_and_what_it_is_shown():
 
 def test_and_by_the_videos_and_the_view(store, records, folder):
     changes = [
-        dict(seed=4), dict(frames=3), dict(size=16), dict(sample="centre"), dict(augment=Augment(flip=0.0)),
+        dict(seed=4), dict(frames=3), dict(size=16), dict(sample="centre"),
+        dict(augment=Augment(flip=0.0)),
     ]  # fmt: skip
     specs = [TRAIN, *(dataclasses.replace(TRAIN, **change) for change in changes)]
     views = [
@@ -121,7 +122,7 @@ def test_and_by_the_videos_and_the_view(store, records, folder):
 def test_what_other_records_say_of_themselves_finds_no_features_of_ours(
     store, records, folder, tmp_path
 ):
-    """Records with our lists and fingerprints but other videos: a stranger's, or ours after damage."""
+    """Records with our lists and fingerprints but other videos: a stranger's or damaged ones."""
     _open(store, records)
     shutil.copytree(folder / "records", tmp_path / "copy")
     same = open_records(tmp_path / "copy", "base_train")

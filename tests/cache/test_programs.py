@@ -1,4 +1,4 @@
-"""Compiled programs: kept and found again by commands, where JAX was not told otherwise."""
+"""Compiled programs: kept and found again by commands, unless JAX is configured otherwise."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from vtd_jax.cache.folder import cache_folder, make_folders
 from vtd_jax.cache.programs import FOLDER, keep_programs, programs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
-# a command that compiles, and tells how many programs it found instead
+# a command that compiles, and prints how many programs it found instead
 COMMAND = """
 import sys
 from absl import flags
@@ -26,14 +26,15 @@ def main():
     monitoring.register_event_listener(lambda event, **_: told.append(event))
     jax.jit(lambda x: x @ x)(jnp.ones((32, 32))).block_until_ready()
     found, config = sum(event.endswith("cache_hits") for event in told), jax.config
-    limits = config.jax_compilation_cache_max_size, config.jax_persistent_cache_min_compile_time_secs
+    limits = config.jax_compilation_cache_max_size,\
+ config.jax_persistent_cache_min_compile_time_secs
     return f"{{found}} found, kept in {{config.jax_compilation_cache_dir}}, limits {{limits}}"
 cli.run(main, "A command.")
 """
 
 
 def _run(cache, early="", **variables):
-    """The command with a cache folder; JAX's own variables are those given, not those of the tests."""
+    """The command with a cache folder; of JAX's own variables, only the given ones are set."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("JAX_")}
     environment |= (
         dict(VTD_JAX_CACHE=str(cache), JAX_PLATFORMS="cpu", XLA_FLAGS=warm.xla_flags()) | variables
@@ -173,7 +174,8 @@ def test_no_code_is_read_where_others_write(
     change([folder, *folder.parents][place])
     assert keep_programs() is None
     message = capsys.readouterr().err
-    assert message.startswith(f"warning: {folder}: ") and "compiled programs" in message
+    assert message.startswith(f"warning: {folder}: ")
+    assert "compiled programs" in message
     assert why in message
     assert message.count("\n") == 1
 

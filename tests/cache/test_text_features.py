@@ -1,4 +1,4 @@
-"""Text features of word lists: exact, kept by what they depend on, and never believed when damaged."""
+"""Text features of word lists: exact, kept by what they depend on, never believed when damaged."""
 
 import dataclasses
 import functools
@@ -89,7 +89,7 @@ def test_a_list_is_encoded_once_and_words_at_the_end_leave_the_rest(tmp_path, en
     assert len(encoded) == 26 + 8
 
 
-def test_an_encoding_that_was_broken_off_goes_on(tmp_path, encoded):
+def test_an_encoding_that_was_broken_off_resumes(tmp_path, encoded):
     def stop(done, count):
         if done > 12:
             raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from experiments.common import cli
 from vtd_jax.console.library_output import EscapedLines, escape_library_output
 
 NAME = "\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
-TOLD = r"\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
+ESCAPED = r"\x1b]0;x\x07\x1b[31m\u202e\x9b31m\nerror: forged"
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_log_lines(escaped):
     assert isinstance(inner, EscapedLines)
     record = logging.LogRecord("orbax", logging.ERROR, "x.py", 3, "cannot read %s", (NAME,), None)
     line = inner.format(record)
-    assert line.endswith(f"cannot read {TOLD}")
+    assert line.endswith(f"cannot read {ESCAPED}")
     assert line.count("\n") == 0
     # the record is another handler's, too
     assert record.args == (NAME,)
@@ -48,7 +48,7 @@ def test_log_lines(escaped):
 
 def test_warnings(escaped):
     line = warnings.formatwarning(UserWarning(NAME), UserWarning, f"{NAME}.py", 7)
-    assert line == f"{TOLD}.py:7: UserWarning: {TOLD}\n"
+    assert line == f"{ESCAPED}.py:7: UserWarning: {ESCAPED}\n"
 
 
 def test_tracebacks(escaped, monkeypatch):

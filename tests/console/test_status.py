@@ -62,7 +62,7 @@ def test_control_characters_do_not_reach_the_terminal():
 
 
 @pytest.mark.parametrize("width", [100, 40, 20, 7])
-def test_a_line_is_measured_anew_each_time(width, start):
+def test_a_line_is_measured_again_each_time(width, start):
     start()
     # what a live display does with the width of the moment
     with Line(*PARTS):

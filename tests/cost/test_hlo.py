@@ -187,13 +187,16 @@ ASYNCHRONOUS = """HloModule jit_f, is_scheduled=true
 
 %async_collective_fusion (p: f32[1,4,512]) -> (f32[1,4,512], f32[8,4,512], s32[2]) {
   %p = f32[1,4,512]{2,1,0:S(1)} parameter(0)
-  %all-gather.6 = f32[8,4,512]{2,1,0} all-gather(%p), channel_id=1, frontend_attributes={chain_id="0"}
-  ROOT %custom-call.12 = (f32[1,4,512]{2,1,0:S(1)}, f32[8,4,512]{2,1,0:S(1)}, s32[2]{0}) custom-call(%all-gather.6)
+  %all-gather.6 = f32[8,4,512]{2,1,0} all-gather(%p), channel_id=1,\
+ frontend_attributes={chain_id="0"}
+  ROOT %custom-call.12 = (f32[1,4,512]{2,1,0:S(1)}, f32[8,4,512]{2,1,0:S(1)}, s32[2]{0})\
+ custom-call(%all-gather.6)
 }
 
 %async_collective_fusion.1 (p.1: f32[1,4,512]) -> f32[8,4,512] {
   %p.1 = f32[1,4,512]{2,1,0:S(1)} parameter(0)
-  ROOT %all-gather.8 = f32[8,4,512]{2,1,0:S(1)} all-gather(%p.1), channel_id=1, frontend_attributes={chain_id="0"}
+  ROOT %all-gather.8 = f32[8,4,512]{2,1,0:S(1)} all-gather(%p.1), channel_id=1,\
+ frontend_attributes={chain_id="0"}
 }
 
 %wrapped (p.2: f32[2,8]) -> f32[2,8] {
@@ -204,15 +207,18 @@ ASYNCHRONOUS = """HloModule jit_f, is_scheduled=true
 ENTRY %main (x: f32[1,4,512], y: f32[2,8]) -> f32[2,8] {
   %x = f32[1,4,512]{2,1,0} parameter(0)
   %y = f32[2,8]{1,0} parameter(1)
-  %fusion.1 = (f32[1,4,512]{2,1,0:S(1)}, f32[8,4,512]{2,1,0:S(1)}, s32[2]{0}) fusion(%x), calls=%async_collective_fusion
+  %fusion.1 = (f32[1,4,512]{2,1,0:S(1)}, f32[8,4,512]{2,1,0:S(1)}, s32[2]{0}) fusion(%x),\
+ calls=%async_collective_fusion
   %fusion.2 = f32[8,4,512]{2,1,0:S(1)} fusion(%x), kind=kOutput, calls=%async_collective_fusion.1
   %ag = (f32[2,8]{1,0}, f32[16,8]{1,0}) all-gather-start(%y), channel_id=2, dimensions={0}
   %ag.done = f32[16,8]{1,0} all-gather-done(%ag)
-  %cp = (f32[2,8]{1,0}, f32[2,8]{1,0}, u32[]{:S(2)}, u32[]{:S(2)}) collective-permute-start(%y), channel_id=3
+  %cp = (f32[2,8]{1,0}, f32[2,8]{1,0}, u32[]{:S(2)}, u32[]{:S(2)})\
+ collective-permute-start(%y), channel_id=3
   %cp.done = f32[2,8]{1,0} collective-permute-done(%cp)
   %a2a = ((f32[2,8]{1,0}), f32[2,8]{1,0}, u32[]{:S(2)}) async-start(%y), calls=%wrapped
   %a2a.done = f32[2,8]{1,0} async-done(%a2a), calls=%wrapped
-  %ar = (f32[2,8]{1,0}, /*index=1*/bf16[8]{0}) all-reduce-start(%cp.done, %y), channel_id=5, to_apply=%add
+  %ar = (f32[2,8]{1,0}, /*index=1*/bf16[8]{0}) all-reduce-start(%cp.done, %y), channel_id=5,\
+ to_apply=%add
   ROOT %ar.done = (f32[2,8]{1,0}, /*index=1*/bf16[8]{0}) all-reduce-done(%ar)
 }
 """
@@ -254,7 +260,7 @@ ENTRY %main (x: f32[8]) -> f32[8] {
 """
 
 
-def test_rounds_are_read_off_the_condition_where_xla_does_not_tell_them():
+def test_rounds_are_read_off_the_condition_where_xla_does_not_give_them():
     program = Program(LOOP)
     assert program.collectives() == {"all-reduce": Sent(4, 4 * 32)}
     assert program.bytes_of_repeats() == 3 * (32 + 32)

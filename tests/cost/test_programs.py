@@ -1,5 +1,5 @@
-"""What is compiled ahead is the very program that training runs; what does not fit is told with its
-remedy.
+"""What is compiled ahead is the very program that training runs; what does not fit is reported with
+a remedy.
 """
 
 import dataclasses
@@ -111,7 +111,7 @@ def reported(count: int = 8, platform: str = "tpu", **changes) -> programs.Repor
     return examine(training_step(config, target, names(config)), target, config.name)
 
 
-def test_a_report_tells_what_a_device_does():
+def test_a_report_shows_what_a_device_does():
     report, config = reported(), tiny(data__batch_size=16)
     assert (report.kind, report.videos, report.frames, report.classes, report.devices) == (
         "training",

@@ -93,9 +93,10 @@ def test_a_run_that_learns_nothing_has_no_training_step():
 
 def report(**changes) -> Report:
     fields = dict(
-        run="run", kind="training", target="v5e:2x4", devices=8, videos=64, frames=32, views=1, classes=200, tokens=26,
-        fits=True, memory=3 * GIB, available=round(15.75 * GIB), parts={"arguments": 10**9}, flops=2 * 10**13,
-        traffic=10**11, collectives={"all-reduce": Sent(2, 13_300_000), "all-gather": Sent(1, 400_000)},
+        run="run", kind="training", target="v5e:2x4", devices=8, videos=64, frames=32, views=1,
+        classes=200, tokens=26, fits=True, memory=3 * GIB, available=round(15.75 * GIB),
+        parts={"arguments": 10**9}, flops=2 * 10**13, traffic=10**11,
+        collectives={"all-reduce": Sent(2, 13_300_000), "all-gather": Sent(1, 400_000)},
         xla_flops=10**13, text=None, seconds=9.0,
     )  # fmt: skip
     return Report(**fields | changes)
@@ -107,7 +108,7 @@ def lines(*reports: Report) -> list[list[str]]:
     return [line.strip("| ").split(" | ") for line in table[4:] if line.startswith("|")]
 
 
-def test_a_row_tells_what_a_program_costs():
+def test_a_row_shows_what_a_program_costs():
     text = report_table([report()], {"clip.dtype": "bfloat16"}).to_markdown()
     assert (
         "| run | step | videos | a device | frames | classes | GiB a device | TFLOP | traffic, "

@@ -8,8 +8,8 @@ from vtd_jax.cost.topology import GIB, cuda_target, first_line, refused, tpu_tar
 from vtd_jax.errors import UserError
 
 # as libtpu 0.0.52 writes it
-TEMPORARIES = """RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for \
-HLO temporaries (51.02G) exceeds available HBM (15.75G). HLO module: jit__step.
+TEMPORARIES = """RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total \
+memory required for HLO temporaries (51.02G) exceeds available HBM (15.75G). HLO module: jit__step.
 See https://openxla.org/xla/errors/error_1000 for more details."""
 
 
@@ -40,7 +40,7 @@ def test_first_line():
 
 @pytest.fixture(autouse=True)
 def settings_stay():
-    """Other tests of this process go on with JAX as it was."""
+    """Leaves JAX as it was for other tests of this process."""
     before = {
         name: getattr(jax.config, name)
         for name in ("jax_platforms", "jax_enable_compilation_cache")

@@ -27,7 +27,7 @@ RESULT = {
 }
 
 
-def test_about_tells_what_a_number_depends_on():
+def test_about_names_what_a_number_depends_on():
     config = RunConfig.from_dict(few_shot.get_config("hmdb51,shots=4").to_dict())
     message = outputs.about(config, CLIPConfig.vit_b16(), "checkpoint of step 3 (last)")
     assert message["training videos"] == "4 a class"
@@ -150,7 +150,7 @@ def test_a_number_that_learnt_on_other_videos_than_published_ones_says_so(config
 
 
 @pytest.mark.parametrize("rule", ["frames", "release"])
-def test_about_tells_the_rule_of_ties(rule):
+def test_about_names_the_rule_of_ties(rule):
     config = few_shot.get_config("hmdb51,shots=4")
     config.model.ties = rule
     message = outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
@@ -162,7 +162,7 @@ def test_about_tells_the_rule_of_ties(rule):
     )
 
 
-def test_about_tells_templates_and_uniform_confidence():
+def test_about_names_templates_and_uniform_confidence():
     config = zero_shot.get_config("hmdb51")
     clip = CLIPConfig.vit_b16()
     assert (

@@ -91,7 +91,7 @@ def test_the_share_of_frames_is_no_logarithm():
     ]
 
 
-def test_bars_hold_their_values_and_tell_them():
+def test_bars_hold_their_values_and_show_them():
     (axes,) = ablation().axes
     assert [bar.get_width() for bar in axes.patches] == [70.0, 64.25, 71.5]
     assert [tick.get_text() for tick in axes.get_yticklabels()] == [

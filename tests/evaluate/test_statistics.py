@@ -42,13 +42,13 @@ def test_interval_is_that_of_scipys_bootstrap_over_videos():
         [{"base": base, "novel": novel}], statistics.overall(("base", "novel"))[1], draws=9999
     )
     plain = stats.bootstrap(
-        (base, novel), lambda x, y, axis=-1: harmonic_mean([x.mean(axis), y.mean(axis)]), method="percentile",
-        rng=np.random.default_rng(0),
+        (base, novel), lambda x, y, axis=-1: harmonic_mean([x.mean(axis), y.mean(axis)]),
+        method="percentile", rng=np.random.default_rng(0),
     ).confidence_interval  # fmt: skip
     assert found == pytest.approx(tuple(plain), abs=0.004)
 
 
-def test_seeds_on_the_same_videos_are_resampled_together():
+def test_seeds_on_the_same_videos_are_resampled_jointly():
     hits = _hits(0, 400, 0.5)
     runs, take = [{"val": hits}] * 4, lambda accuracy: accuracy["val"]
     one, joint, own = (
@@ -91,7 +91,7 @@ def test_randomisation_test_of_one_split_is_mcnemars():
     assert found.difference == pytest.approx(b.mean() - a.mean())
 
 
-def test_seeds_are_exchanged_together_video_by_video():
+def test_seeds_are_exchanged_jointly_video_by_video():
     rng = np.random.default_rng(0)
     a, b = (rng.random((2, 40)) < 0.5 for _ in range(2))
     found = statistics.paired_difference(

@@ -108,7 +108,7 @@ def test_spreads_in_every_format():
     assert [row["HM"] for row in read] == [{"mean": 0.5, "std": 0.125}, 0.25, None]
 
 
-def test_runs_that_differ_in_training_alone_are_not_reported_alike():
+def test_runs_that_differ_in_training_alone_are_not_reported_the_same():
     one, two = {"frames": 8, "config": "a1"}, {"frames": 8, "config": "b2"}
     assert describe_runs([{"x": one}, {"y": dict(one)}])["settings that differ"] == "none"
     (message,) = describe_runs([{"x": one}, {"y": two}])["settings that differ"]

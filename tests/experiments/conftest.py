@@ -33,7 +33,7 @@ def _flags_in_messages() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def mini_layout(shared_dir, tmp_path_factory) -> Path:
-    """A folder of the four data sets as they are downloaded, and the filtered lists in `splits/`."""
+    """A folder of the four data sets as downloaded, and the filtered lists in `splits/`."""
     return mini_benchmarks.make(shared_dir / "splits", tmp_path_factory.mktemp("mini"))
 
 

@@ -121,7 +121,7 @@ def test_names_are_different():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.__name__.split(".")[-1])
-def test_docstrings_tell_command_and_expected_number(file):
+def test_docstrings_give_command_and_expected_number(file):
     stem = file.__name__.split(".")[-1]
     assert (
         f"python -m experiments.{'evaluate' if file is zero_shot else 'train'} --config="

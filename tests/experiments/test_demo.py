@@ -60,7 +60,7 @@ def test_bad_seeds(tmp_path, seeds):
 
 
 @pytest.mark.command
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path):
+def test_a_folder_of_another_user_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     done = _run(f"--out={tmp_path}")
     assert done.returncode == 2

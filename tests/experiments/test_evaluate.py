@@ -181,8 +181,8 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
 
 @pytest.mark.command
 def test_templates_from_the_command_line(folder, tmp_path):
-    """A tuple field is overridden in one flag and ends in the saved settings; another type is told
-    in one line.
+    """A tuple field is overridden in one flag and ends in the saved settings; another type is
+    an error of one line.
     """
     bare = [
         "--config.model.text_prompts=0",

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 CASES = ("base_to_novel", "few_shot", "text_prompts_only", "zero_shot_names")
 CASE = {
     "seed": 7, "layers": 2, "frames": 3, "batch": 2, "classes": ["pour", "shoot bow", "draw_sword"],
-    "prompt_model": True, "zs_eval": False, "n_ctx_text": 6, "n_ctx_vision": 2, "depth_text": 9, "depth_vision": 1,
-    "lr": 1e-3, "epochs": 2, "warmup": 1, "cos": 2, "interval": 1, "steps": 3,
+    "prompt_model": True, "zs_eval": False, "n_ctx_text": 6, "n_ctx_vision": 2, "depth_text": 9,
+    "depth_vision": 1, "lr": 1e-3, "epochs": 2, "warmup": 1, "cos": 2, "interval": 1, "steps": 3,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The parity command: reads the case string only, writes our values, tells bad input in one line."""
+"""The parity command: reads the case string only, writes our values, reports bad input."""
 
 import json
 
@@ -10,9 +10,10 @@ from support import warm
 pytestmark = pytest.mark.command
 
 CASE = {
-    "name": "mine", "seed": 3, "layers": 1, "frames": 2, "batch": 2, "classes": ["pour", "shoot_bow"],
-    "prompt_model": True, "zs_eval": False, "n_ctx_text": 2, "n_ctx_vision": 1, "depth_text": 1, "depth_vision": 1,
-    "lr": 1e-3, "epochs": 2, "warmup": 1, "cos": 2, "interval": 1, "steps": 2,
+    "name": "mine", "seed": 3, "layers": 1, "frames": 2, "batch": 2,
+    "classes": ["pour", "shoot_bow"], "prompt_model": True, "zs_eval": False, "n_ctx_text": 2,
+    "n_ctx_vision": 1, "depth_text": 1, "depth_vision": 1, "lr": 1e-3, "epochs": 2, "warmup": 1,
+    "cos": 2, "interval": 1, "steps": 2,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The pretraining command: loss falls, the file loads, mistakes are told; and what it trains on."""
+"""The pretraining command: loss falls, the file loads, mistakes are reported; what it trains on."""
 
 import dataclasses
 import os
@@ -165,7 +165,7 @@ def test_loss_against_numpy():
     assert float(top1) == pytest.approx((logits.argmax(1) == subjects).mean())
 
 
-def test_grid_positions_tell_every_patch_apart():
+def test_grid_positions_distinguish_every_patch():
     positions = grid_positions(8, 64)
     assert positions.shape == (65, 64)
     assert not positions[0].any()

@@ -3,14 +3,15 @@ r"""Runs a command on hostile input, in a process with limits, and holds it to O
 A right result with exit status 0, or exactly one `error: …` line on stderr with exit status 2;
 either way within seconds and a bounded memory, nothing written outside the named outputs, no
 character on stdout or stderr that does something to a terminal, no long line, no traceback, no
-connection to anybody, no process left behind.
+connection to any host, no process left behind.
 
     from hostile import harness
 
-    # folder: what the command may not change, but for `outputs`; texts: what the error line must say
+    # folder: what the command may not change, but for `outputs`; texts: what the error must say
     flags = [f"--source={path}", f"--out={out}"]
     harness.check_refused("convert", flags, folder=tmp_path, texts=[str(path), "strides"])
-    harness.check_right("predict", ["--video=a.mp4", …, f"--json={out}"], folder=tmp_path, outputs=[out])
+    harness.check_right("predict", ["--video=a.mp4", …, f"--json={out}"], folder=tmp_path,
+        outputs=[out])
     # where either is fine; returns what ran, as the others do
     done = harness.check_safe("show_batch", flags, folder=tmp_path, outputs=[picture])
     if done.refused: ...
@@ -21,21 +22,26 @@ connection to anybody, no process left behind.
         harness.check_refused("predict", ["--video=**/*.mp4"], cwd=tmp_path, folder=tmp_path,
         listener=listener)
 
-    # strace, where it is installed: nothing written outside `outputs`, no internet socket, no program started, and none
-    # of `secrets` opened; costs a second or two
-    harness.check_safe("predict", …, folder=tmp_path, outputs=[out], trace=True, secrets=[tmp_path / "other.mp4"])
+    # strace, where it is installed: nothing written outside `outputs`, no internet socket, no
+    # program started, and none of `secrets` opened; costs a second or two
+    harness.check_safe("predict", …, folder=tmp_path, outputs=[out], trace=True,
+        secrets=[tmp_path / "other.mp4"])
 
-    # limits: defaults are for a command on small inputs; a run that must compile XLA programs may ask for more
-    harness.check_refused("train", …, folder=tmp_path, outputs=[workdir], limits=harness.Limits(cpu=60))
+    # limits: defaults are for a command on small inputs; a run that must compile XLA programs may
+    # ask for more
+    harness.check_refused("train", …, folder=tmp_path, outputs=[workdir],
+        limits=harness.Limits(cpu=60))
 
-    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the same rule
+    # readers of ours, for what can neither crash nor eat memory: milliseconds, in this process, the
+    # same rule
     harness.check_call_refused(lambda: read_words(str(path), "--labels"), texts=["labels.csv:2"])
 
 Commands start from the warm server (`tests/support/warm.py`, about a second each), in a process of
-their own: a crash, a hang or an allocation hurts nobody, so everything runs this way. `cold=True`
-starts a new interpreter instead (2 to 20 s), for what must not share anything. `predict` and the
-like name several faults, one a line, and finish the others: `also` has regular expressions for
-other lines on stderr that are right; `warning: …`, `note: …` and `device: …` always are.
+their own: a crash, a hang or an allocation harms nothing else, so everything runs this way.
+`cold=True` starts a new interpreter instead (2 to 20 s), for what must not share anything.
+`predict` and the like name several faults, one a line, and finish the others: `also` has regular
+expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …`
+always are.
 """
 
 import contextlib
@@ -71,7 +77,7 @@ __all__ = [
 ]
 
 _LIMITED = Path(__file__).with_name("limited.py")
-# what a process says that nobody caught
+# what a process prints for an exception that was not caught
 _UNCAUGHT = (
     "Traceback (most recent call last)",
     "Fatal Python error",
@@ -232,8 +238,8 @@ def run(
             listener.connections if listener else 0,
         )
         return Done(
-            message, status, *said, seconds, started.cpu, started.peak, changed, sorted(os.listdir(temporary)), left,
-            came - connected, found,
+            message, status, *said, seconds, started.cpu, started.peak, changed,
+            sorted(os.listdir(temporary)), left, came - connected, found,
         )  # fmt: skip
 
 

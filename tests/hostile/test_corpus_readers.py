@@ -1,4 +1,4 @@
-"""What can neither crash nor eat memory, through the readers themselves: one line, within seconds."""
+"""What can neither crash nor eat memory, through the readers: one line, within seconds."""
 
 import shutil
 

@@ -130,7 +130,7 @@ def test_a_new_interpreter_keeps_the_rule_too(fake):
 
 def test_calls_are_held_to_it():
     class LongError(UserError):
-        """One that nobody shortened."""
+        """One that was not shortened."""
 
         def __str__(self):
             return "y" * 10_000

@@ -15,47 +15,106 @@ pytestmark = pytest.mark.command
 CONFIG = "--config=experiments/configs/video_folder.py"
 # command, flags, what the error line says; {} is the folder
 CASES = {
-    "predict a video": ("predict", ["--video={}/v.json", "--labels=a,b", "--json={}/v.json"], "is one of the videos"),
-    "predict a hard link": ("predict", ["--video={}/v.mp4", "--labels={}/l.csv", "--csv={}/same.csv"], "is --labels="),
+    "predict a video": (
+        "predict",
+        ["--video={}/v.json", "--labels=a,b", "--json={}/v.json"],
+        "is one of the videos",
+    ),
+    "predict a hard link": (
+        "predict",
+        ["--video={}/v.mp4", "--labels={}/l.csv", "--csv={}/same.csv"],
+        "is --labels=",
+    ),
     "predict into a run": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--json={}/run/config.json"], "is a place of the run in"
+        "predict",
+        ["--video={}/v.mp4", "--labels=a,b", "--json={}/run/config.json"],
+        "is a place of the run in",
     ),
     "predict a site": (
-        "predict", ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"], "has an index.html that is not of a report"
+        "predict",
+        ["--video={}/v.mp4", "--labels=a,b", "--report={}/site"],
+        "has an index.html that is not of a report",
     ),
     "build_data": (
         "build_data",
-        ["--check_only", "--list={}/l.txt", "--labels={}/l.csv", "--video_dir={}", "--report={}/l.csv"],
+        [
+            "--check_only",
+            "--list={}/l.txt",
+            "--labels={}/l.csv",
+            "--video_dir={}",
+            "--report={}/l.csv",
+        ],
         "is --labels=",
     ),
     "build_data over others": (
-        "build_data", ["--source={}/classes", "--data_dir={}/data", "--name=mine"], "is there, and holds no records"
+        "build_data",
+        ["--source={}/classes", "--data_dir={}/data", "--name=mine"],
+        "is there, and holds no records",
     ),
-    "compare": ("compare", ["{}/run", "--out={}/run/results.json"], "results.json, which would be overwritten"),
-    "compare a table": ("compare", ["{}/run", "--out={}/run/results.md"], "is a place of the run in"),
-    "convert": ("convert", ["--source={}/clip.safetensors", "--out={}/soft.safetensors"], "is --source="),
+    "compare": (
+        "compare",
+        ["{}/run", "--out={}/run/results.json"],
+        "results.json, which would be overwritten",
+    ),
+    "compare a table": (
+        "compare",
+        ["{}/run", "--out={}/run/results.md"],
+        "is a place of the run in",
+    ),
+    "convert": (
+        "convert",
+        ["--source={}/clip.safetensors", "--out={}/soft.safetensors"],
+        "is --source=",
+    ),
     "export a CLIP": (
         "export",
-        [CONFIG, "--config.clip.path={}/clip.safetensors", "--checkpoint={}/a.pth", "--out={}/soft.safetensors"],
+        [
+            CONFIG,
+            "--config.clip.path={}/clip.safetensors",
+            "--checkpoint={}/a.pth",
+            "--out={}/soft.safetensors",
+        ],
         "is --config.clip.path=",
     ),
-    "export a checkpoint": ("export", [CONFIG, "--checkpoint={}/a.pth", "--out={}/b.pth"], "is --checkpoint="),
+    "export a checkpoint": (
+        "export",
+        [CONFIG, "--checkpoint={}/a.pth", "--out={}/b.pth"],
+        "is --checkpoint=",
+    ),
     "export into a run": (
-        "export", [CONFIG, "--checkpoint={}/a.pth", "--out={}/run/checkpoints/3/a.pth"], "is a place of the run in"
+        "export",
+        [CONFIG, "--checkpoint={}/a.pth", "--out={}/run/checkpoints/3/a.pth"],
+        "is a place of the run in",
     ),
     "parity": ("parity", ["--case={}/case.npz", "--out={}/case.npz"], "is --case="),
     "show_batch": ("show_batch", ["--out={}/records/batch.png"], "is a place of the records in"),
-    "pretrain_tiny_clip": ("pretrain_tiny_clip", ["--out={}/records/x.safetensors"], "is a place of the records in"),
+    "pretrain_tiny_clip": (
+        "pretrain_tiny_clip",
+        ["--out={}/records/x.safetensors"],
+        "is a place of the records in",
+    ),
     "benchmark readers": (
-        "benchmark", ["--what=readers", "--videos={}", "--out={}/v.json"], "that this command did not write"
+        "benchmark",
+        ["--what=readers", "--videos={}", "--out={}/v.json"],
+        "that this command did not write",
     ),
     "benchmark vocabulary": (
-        "benchmark", ["--what=vocabulary", "--folder={}", "--out={}/v.json"], "that this command did not write"
+        "benchmark",
+        ["--what=vocabulary", "--folder={}", "--out={}/v.json"],
+        "that this command did not write",
     ),
     "demo": ("demo", ["--out={}/demo"], "holds other files too (thesis.txt)"),
-    "reproduce": ("reproduce", ["--table=few_shot", "--workdir={}", "--clip={}/few_shot.json"], "is --clip="),
-    "reproduce over videos": ("reproduce", ["--table=few_shot", "--workdir={}/w", "--only=*_mean"], "no rendered data"),
-}  # fmt: skip
+    "reproduce": (
+        "reproduce",
+        ["--table=few_shot", "--workdir={}", "--clip={}/few_shot.json"],
+        "is --clip=",
+    ),
+    "reproduce over videos": (
+        "reproduce",
+        ["--table=few_shot", "--workdir={}/w", "--only=*_mean"],
+        "no rendered data",
+    ),
+}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Commands on weights, settings and names of strangers: what the corpus does not have, end to end."""
+"""Commands on untrusted weights, settings and names that the corpus lacks, end to end."""
 
 import json
 import os

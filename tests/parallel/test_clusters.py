@@ -32,7 +32,11 @@ TPU = {"TPU_ML_PLATFORM": "JAX"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "1"}
 MPI4 = {**MPI, "OMPI_MCA_orte_hnp_uri": "1531576320.0;tcp://10.96.0.1:34911"}
 POD = {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}
-TOLD = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": "1"}
+BY_HAND = {
+    "JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234",
+    "JAX_NUM_PROCESSES": "2",
+    "JAX_PROCESS_ID": "1",
+}
 
 
 @pytest.mark.parametrize(
@@ -56,7 +60,7 @@ TOLD = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:1234", "JAX_NUM_PROCESSES": "2", "J
         {"TPU_WORKER_HOSTNAMES": "a,b"},
         POD,
         {"JAX_NUM_PROCESSES": "1"},
-        {**TOLD, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"},
+        {**BY_HAND, "JAX_NUM_PROCESSES": "1", "JAX_PROCESS_ID": "0"},
     ],
 )
 def test_one_process_alone(environ):
@@ -77,11 +81,11 @@ def test_one_process_alone(environ):
         ({**TPU, "TPU_PROCESS_ADDRESSES": "a:1,b:1", "TPU_SKIP_MDS_QUERY": "1"}, Hosts("TPU")),
         ({**TPU, "TPU_WORKER_HOSTNAMES": "a", "MEGASCALE_NUM_SLICES": "2"}, Hosts("TPU")),
         ({**TPU, "JAX_PLATFORMS": "tpu,cpu"}, Hosts("TPU")),
-        (TOLD, Hosts("", "10.0.0.1:1234", 2, 1)),
-        # what is told by hand counts more than the cluster, but devices are a matter of the Slurm
+        (BY_HAND, Hosts("", "10.0.0.1:1234", 2, 1)),
+        # what is given by hand overrides the cluster, but devices are a matter of the Slurm
         # task
-        ({**STEP, **TOLD}, Hosts("Slurm", "10.0.0.1:1234", 2, 1)),
-        ({**MPI, **TOLD}, Hosts("", "10.0.0.1:1234", 2, 1)),
+        ({**STEP, **BY_HAND}, Hosts("Slurm", "10.0.0.1:1234", 2, 1)),
+        ({**MPI, **BY_HAND}, Hosts("", "10.0.0.1:1234", 2, 1)),
         ({**STEP, "JAX_COORDINATOR_ADDRESS": "node1:99"}, Hosts("Slurm", "node1:99")),
         ({**MPI, "JAX_COORDINATOR_ADDRESS": "node1:99"}, Hosts("Open MPI", "node1:99", 4, 2, (1,))),
     ],
@@ -112,12 +116,12 @@ def test_kubernetes_needs_its_package(monkeypatch):
     monkeypatch.setattr(clusters, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'jax\[k8s\]'; or give `coordinator_address`"):
         plan(None, None, None, environ)
-    assert plan(None, None, None, {**environ, **TOLD}) == Hosts("", "10.0.0.1:1234", 2, 1)
+    assert plan(None, None, None, {**environ, **BY_HAND}) == Hosts("", "10.0.0.1:1234", 2, 1)
     assert plan(None, 1, None, environ) is None
 
 
 def test_arguments_come_before_variables():
-    assert plan("h:1", 3, 2, TOLD) == Hosts("", "h:1", 3, 2)
+    assert plan("h:1", 3, 2, BY_HAND) == Hosts("", "h:1", 3, 2)
     assert plan("[::1]:80", 3, 0, {}) == Hosts("", "[::1]:80", 3, 0)
     assert plan(None, 1, None, STEP) is None
 
@@ -139,7 +143,7 @@ def test_arguments_come_before_variables():
         ),
         (
             (None, None, None),
-            {**TOLD, "JAX_NUM_PROCESSES": "two"},
+            {**BY_HAND, "JAX_NUM_PROCESSES": "two"},
             "JAX_NUM_PROCESSES=two: expected a whole number",
         ),
         (("h:1", 2, 2), {}, "`process_id=2`: expected 0 to 1"),
@@ -228,8 +232,8 @@ for variables in ({}, %r):
 
 def test_jax_neither_runs_alone_nor_reads_all_three_variables():
     assert plan(None, None, None, {}) is None
-    assert plan(None, None, None, TOLD) == Hosts("", "10.0.0.1:1234", 2, 1)
-    call = [sys.executable, "-c", BARE % TOLD]
+    assert plan(None, None, None, BY_HAND) == Hosts("", "10.0.0.1:1234", 2, 1)
+    call = [sys.executable, "-c", BARE % BY_HAND]
     alone, expected_text = subprocess.run(call, capture_output=True, text=True).stdout.splitlines()
     assert "coordinator_address" in alone
     assert "Number of processes" in expected_text

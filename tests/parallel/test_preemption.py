@@ -105,7 +105,7 @@ def test_another_thread_hears_nothing_and_changes_nothing():
     assert found == [True, False]
 
 
-def test_processes_that_train_together_agree_through_jax(monkeypatch):
+def test_processes_of_one_run_agree_through_jax(monkeypatch):
     steps, terminated = [], []
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(
@@ -126,7 +126,7 @@ def test_processes_that_train_together_agree_through_jax(monkeypatch):
     assert (steps, len(terminated)) == ([1, 2, 3], 2)
 
 
-TOGETHER = """
+SHARED_RUN = """
 import itertools, sys, time
 import jax
 from vtd_jax.parallel.preemption import Preemption
@@ -149,7 +149,7 @@ def test_two_processes_stop_at_one_step(number):
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     environment = dict(os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu")
-    call = [sys.executable, "-c", TOGETHER, address]
+    call = [sys.executable, "-c", SHARED_RUN, address]
     options = dict(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -228,7 +228,7 @@ def _train(folder, workdir, **others):
 
 
 @pytest.mark.parametrize("numbers, kind", [((), Preempted), ((signal.SIGINT,), Interrupted)])
-def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(
+def test_a_run_saves_at_the_next_step_and_resumes_bit_for_bit(
     folder, whole, tmp_path, notice_after, numbers, kind
 ):
     notice_after(2, *numbers)
@@ -243,7 +243,7 @@ def test_a_run_saves_at_the_next_step_and_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("at, saved", [(1, 3), (2, 6)])
-def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
+def test_an_evaluation_that_was_broken_off_is_made_when_the_run_resumes(
     folder, whole, tmp_path, at, saved, capsys
 ):
     message = []
@@ -258,7 +258,7 @@ def test_an_evaluation_that_was_broken_off_is_made_when_the_run_goes_on(
     assert (done.steps_now, again) == (6 - saved, [(i, i == 2 - at) for i in range(3 - at)])
     assert checkpoints.metric(saved) is not None
     _same(whole, tmp_path, done)
-    # what the best is worth is known to a run that goes on from there
+    # the value of the best is known to a run that resumes from there
     best = Checkpoints(whole[0]).progress(6)["best"]
     config = small_run.run_config(folder, optimizer__epochs=3)
     small_run.train(config, tmp_path, resume=True, evaluate=lambda *_: {"base_top1": 0.0})
@@ -302,7 +302,7 @@ def test_a_run_that_has_done_its_last_step_ends_as_ever(
         monkeypatch.setattr(status.Line, name, _drawn(getattr(status.Line, name)))
     notice_after(6)
     assert _train(folder, tmp_path).step == 6
-    # the terminal was told of the wait and of the steps, and nothing is left there
+    # the terminal showed the wait and the steps, and nothing is left there
     lines = terminal.lines()
     assert any("compiling the training step" in line for line in lines)
     assert any(re.search(r"step \d/6  epoch .* left", line) for line in lines)

@@ -85,7 +85,7 @@ def test_it_ends_with_its_batches():
 
 
 class Running:
-    """Stands for results of the devices; not there before they are told to be."""
+    """Stands for results of the devices; not ready before they are set."""
 
     def __init__(self):
         self.there = threading.Event()
@@ -106,7 +106,7 @@ class Clock:
     def perf_counter(self):
         return self.now
 
-    def go_on(self, seconds):
+    def advance(self, seconds):
         self.now += seconds
 
 
@@ -126,7 +126,7 @@ def _seen():
 
 
 def test_waiting_counts_where_the_devices_have_nothing_to_do(clock):
-    numbers = Numbers(making=lambda: clock.go_on(0.25))
+    numbers = Numbers(making=lambda: clock.advance(0.25))
     ahead = Prefetcher(numbers, _negative)
     next(ahead)
     assert ahead.waited == 0.25
@@ -136,7 +136,7 @@ def test_waiting_counts_where_the_devices_have_nothing_to_do(clock):
     next(ahead)
     assert ahead.waited == 0.25
     # done long before
-    numbers.making = lambda: (_seen(), clock.go_on(0.5))
+    numbers.making = lambda: (_seen(), clock.advance(0.5))
     ahead.prepare(jax.block_until_ready(jnp.ones(3)))
     next(ahead)
     assert ahead.waited == 0.75
@@ -146,10 +146,10 @@ def test_waiting_counts_from_the_end_of_what_the_devices_did(clock):
     running = Running()
 
     def making():
-        clock.go_on(0.75)
+        clock.advance(0.75)
         running.there.set()
         _seen()
-        clock.go_on(0.5)
+        clock.advance(0.5)
 
     ahead = Prefetcher(Numbers(making=making), _negative)
     ahead.prepare(running)

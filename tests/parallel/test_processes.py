@@ -1,5 +1,5 @@
 """Two real processes of four simulated devices each: what they share, and how they fail and stop
-together.
+as one.
 """
 
 import os
@@ -59,7 +59,7 @@ print(processes.process_index(), "of", processes.process_count(), said)
 
 
 @pytest.mark.parametrize("variables", [slurm, open_mpi])
-def test_a_cluster_tells_its_processes_of_each_other(variables):
+def test_processes_of_a_cluster_find_each_other(variables):
     done = run_two(JOINED, variables=variables, timeout=60)
     for place, one in enumerate(done):
         assert one.returncode == 0, one.stderr

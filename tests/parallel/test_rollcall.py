@@ -189,7 +189,7 @@ def test_one_that_went_again_is_reported(address):
     assert [type(one) for one in found] == [Lost, Lost]
     why = "process 1 (host, process id 1) ended before all processes had come"
     assert {str(one) for one in found} == {why}
-    # when it comes again, all know, and process 0 waits for nobody
+    # when it comes again, all know, and process 0 waits for none
     with contextlib.closing(come()) as wire:
         assert wire.wait(LONG) == Reply("lost", why)
 
@@ -271,7 +271,7 @@ def test_a_long_wait_for_process_0_is_reported_once(address, monkeypatch):
     with pytest.raises(TimeoutError, match=r"^cannot be reached \(Connection refused\)$"):
         answer(address, hello(1), 100, 1, flags.append)
     assert len(slept) > 10
-    # the eleventh second of a clock that goes on with every look
+    # the eleventh second of a clock that advances with every look
     why = "cannot be reached (Connection refused)"
     assert flags == [f"waiting for process 0 at {address}, for 88 s more: {why}; is it started?"]
 

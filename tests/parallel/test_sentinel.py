@@ -97,7 +97,7 @@ def three():
 
 
 def pass_time(run, seconds):
-    """Goes on a little, and again once all have seen it."""
+    """Advances the clocks a little, and again once all have seen it."""
     for _ in range(round(seconds / STEP)):
         for one in run:
             one.clock[0] += STEP
@@ -191,7 +191,7 @@ def test_a_process_that_has_something_to_finish_is_given_time(monkeypatch):
 
 
 def test_a_process_that_cannot_end_is_killed(monkeypatch, capfd):
-    """Its own thread never got Python's lock: the sentinel tells the user."""
+    """Its own thread never got Python's lock: the sentinel informs the user."""
     killed = []
     monkeypatch.setattr(os, "kill", lambda *message: killed.append(message))
     monkeypatch.setattr(os, "_exit", lambda status: killed.append(status))

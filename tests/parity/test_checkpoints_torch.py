@@ -29,8 +29,9 @@ def openai_model(config: CLIPConfig) -> torch.nn.Module:
     """OpenAI's own model class with random weights."""
     torch.manual_seed(0)
     model = openai.load("model").CLIP(
-        config.embed_dim, config.image_resolution, config.vision_layers, config.vision_width, config.vision_patch_size,
-        config.context_length, config.vocab_size, config.text_width, config.text_width // 64, config.text_layers,
+        config.embed_dim, config.image_resolution, config.vision_layers, config.vision_width,
+        config.vision_patch_size, config.context_length, config.vocab_size, config.text_width,
+        config.text_width // 64, config.text_layers,
     )  # fmt: skip
     return model.eval()
 

@@ -13,7 +13,10 @@ from parity.openai import load
 from vtd_jax.clip.tokenizer import EOT, SOT, count_tokens, decode, encode, tokenize
 
 # fmt: off
-WORDS = ["a photo of the", "Brush hair CARTWHEEL", "don't we'll I'M they've", "x2 3D", "café naïve Straße", "İſŉǆﬁ"]
+WORDS = [
+    "a photo of the", "Brush hair CARTWHEEL", "don't we'll I'M they've", "x2 3D",
+    "café naïve Straße", "İſŉǆﬁ",
+]
 SCRIPTS = [
     "日本語", "中文字符", "한국어", "привет", "Ελληνικά ΟΔΟΣ", "العربية", "हिन्दी", "ไทย",
     "עברית", "ქართული", "𐐀𝔘", "ᾳῼ",

@@ -45,34 +45,78 @@ def test_a_name_of_every_length_may_be_given():
 
 
 @pytest.mark.parametrize(
-    ("value", "told"),
+    ("value", "message"),
     [
-        ('a,"b', ("--labels='a,\"b': cannot be split at commas (unexpected end of data); put "
-            "double quotes around")),
+        (
+            'a,"b',
+            (
+                "--labels='a,\"b': cannot be split at commas (unexpected end of data); put "
+                "double quotes around"
+            ),
+        ),
         ('"a" b,c', "--labels='\"a\" b,c': cannot be split at commas"),
-        ("hugging;arm wrestling", "--labels='hugging;arm wrestling': is one entry with ';' in it; separate words"),
+        (
+            "hugging;arm wrestling",
+            "--labels='hugging;arm wrestling': is one entry with ';' in it; separate words",
+        ),
         ("hugging|kicking", "--labels='hugging|kicking': is one entry with '|' in it"),
         ("拥抱，踢", "--labels='拥抱，踢': is one entry with '，' in it"),
-        ("'hug','kick'", '--labels: entry 1, "\'hug\'", is in quotes; leave them out'),
+        ("'hug','kick'", "--labels: entry 1, \"'hug'\", is in quotes; leave them out"),
         ("“hug”,kick", "--labels: entry 1, '“hug”', is in quotes"),
-        ("'arm wrestling,hugging'", "--labels=\"'arm wrestling,hugging'\": the quotes are part of the words here"),
+        (
+            "'arm wrestling,hugging'",
+            "--labels=\"'arm wrestling,hugging'\": the quotes are part of the words here",
+        ),
         ("['hug', 'kick']", "--labels=\"['hug', 'kick']\": is a list of a programming language"),
         ("videos", "--labels=videos: is a folder; give a file"),
-        ("clip.mp4", "--labels=clip.mp4: is a video; give words separated by commas, or a file of them"),
+        (
+            "clip.mp4",
+            "--labels=clip.mp4: is a video; give words separated by commas, or a file of them",
+        ),
         ("there.MOV", "--labels=there.MOV: is a video"),
-        ("words.json", ("--labels=words.json: there is no such file; check the path, or give words separated by "
-            "commas")),
-        ("labels.txt", ("--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
-            "give words")),
-        ("list.txt,hug", "--labels: entry 1, 'list.txt', is a file; give a single file, or words alone"),
-        ("list.txt", ("list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one name a "
-            "line")),
-        ("caf\xe9,cafe\u0301", r"--labels: entry 2: 'cafe\u0301' reads as 'caf\xe9' of --labels: entry 1; each may"),
-        ("a &amp; b,A & B", "--labels: entry 2: 'A & B' reads as 'a &amp; b' of --labels: entry 1; each"),
-        ("hug,caf\udce9", r"--labels='hug,caf\udce9': holds bytes that are not UTF-8; give it as UTF-8, or a file"),
+        (
+            "words.json",
+            (
+                "--labels=words.json: there is no such file; check the path, or give words "
+                "separated by commas"
+            ),
+        ),
+        (
+            "labels.txt",
+            (
+                "--labels=labels.txt: there is no such file; give 'Labels.TXT', which is there, or "
+                "give words"
+            ),
+        ),
+        (
+            "list.txt,hug",
+            "--labels: entry 1, 'list.txt', is a file; give a single file, or words alone",
+        ),
+        (
+            "list.txt",
+            (
+                "list.txt:1: 'clip.mp4 0' is a video: this is a list of videos; expected one "
+                "name a line"
+            ),
+        ),
+        (
+            "caf\xe9,cafe\u0301",
+            r"--labels: entry 2: 'cafe\u0301' reads as 'caf\xe9' of --labels: entry 1; each may",
+        ),
+        (
+            "a &amp; b,A & B",
+            "--labels: entry 2: 'A & B' reads as 'a &amp; b' of --labels: entry 1; each",
+        ),
+        (
+            "hug,caf\udce9",
+            (
+                r"--labels='hug,caf\udce9': holds bytes that are not UTF-8; give it as UTF-8, "
+                r"or a file"
+            ),
+        ),
         ("hug,&nbsp;", "--labels: entry 2: CLIP reads no text in '&nbsp;'; give another"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_meant_is_refused(tmp_path, monkeypatch, value, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "videos").mkdir()

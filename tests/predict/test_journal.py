@@ -168,7 +168,7 @@ def _older(path, *lines, job=JOB):
     path.write_text("".join(json.dumps(line) + "\n" for line in ({"job": job}, *lines)))
 
 
-def test_a_journal_of_an_older_version_goes_on_with_a_warning_and_gets_checksums(tmp_path, capsys):
+def test_a_journal_of_an_older_version_resumes_with_a_warning_and_gets_checksums(tmp_path, capsys):
     path = tmp_path / "j"
     _older(path, {"video": "a.mp4", "score": 0.5}, {"video": "b?", "bytes": "62ff", "score": 1})
     with path.open("a") as file:
@@ -249,7 +249,7 @@ class _Line(TypedDict):
 @pytest.mark.parametrize(
     "fields", [{}, {"score": "1"}, {"score": -1}, {"score": None}, {"score": 10**400}]
 )
-def test_lines_are_of_their_type_whoever_wrote_them(tmp_path, fields):
+def test_lines_are_of_their_type_whatever_wrote_them(tmp_path, fields):
     with Journal(tmp_path / "j", JOB) as journal:
         journal.add("a.mp4", **fields)
     with pytest.raises(UserError, match=r"j:2: .*; give `restart`"):

@@ -135,7 +135,7 @@ def test_one_device_and_eight_agree(learnt, clips):
         np.testing.assert_allclose(one.logits, other.logits, rtol=1e-5, atol=1e-5)
 
 
-def test_arrays_paths_and_lists_go_in_alike(learnt, noise, clips):
+def test_arrays_paths_and_lists_give_the_same(learnt, noise, clips):
     alone = learnt.predict(noise)
     assert alone.labels == LABELS
     assert alone.seconds is None
@@ -146,7 +146,7 @@ def test_arrays_paths_and_lists_go_in_alike(learnt, noise, clips):
     assert learnt.predict([], LABELS) == []
 
 
-def test_a_stream_goes_on_after_a_bad_video_and_reads_little_ahead(learnt, clips, tmp_path):
+def test_a_stream_continues_after_a_bad_video_and_reads_little_ahead(learnt, clips, tmp_path):
     bad = tmp_path / "bad.mp4"
     bad.write_bytes(b"no video")
     drawn = []
@@ -177,7 +177,7 @@ def test_a_stream_goes_on_after_a_bad_video_and_reads_little_ahead(learnt, clips
         learnt.predict([clips[0], bad], LABELS)
 
 
-def test_a_bad_video_costs_no_other_where_that_is_asked_for(learnt, clips, tmp_path):
+def test_a_bad_video_costs_no_other_where_that_is_requested(learnt, clips, tmp_path):
     bad = tmp_path / os.fsdecode(b"bad\xff.mp4")
     bad.write_bytes(b"no video")
     videos = [clips[1], bad, clips[2]]
@@ -205,7 +205,7 @@ def test_a_bad_video_costs_no_other_where_that_is_asked_for(learnt, clips, tmp_p
     next(stream)
     with pytest.raises(VideoError, match="cannot be read as a video"):
         next(stream)
-    # what is wrong with the call is told by the call, not by the first result
+    # what is wrong with the call is reported by the call, not by the first result
     for wrong in (
         dict(on_error=""),
         dict(workers=-1),
@@ -232,7 +232,10 @@ def test_thousands_of_labels(learnt, noise):
         (["a", "word " * 90], "too long for CLIP"),
         (
             ["caf\xe9", "b", "cafe\u0301"],
-            r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' as the same text, 'café'; leave one out",
+            (
+                r"labels: CLIP reads 'caf\\xe9' and 'cafe\\u0301' as the same text, 'café'; "
+                r"leave one out"
+            ),
         ),
         (
             ["a & b", "A &amp; B"],
@@ -251,7 +254,7 @@ def test_bad_labels_are_reported(learnt, noise, labels, message):
         learnt.predict(noise, labels)
 
 
-def test_alike_is_refused_by_every_call_and_underscores_count_as_the_model_takes_them(
+def test_same_names_are_refused_by_every_call_and_underscores_count_as_the_model_takes_them(
     learnt, noise, clips
 ):
     twice = ["hug", "ＨＵＧ"]

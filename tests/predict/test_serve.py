@@ -1,4 +1,4 @@
-"""A served model gives what the package gives, without the package; what cannot be served is told."""
+"""A served model gives what the package gives, without it; what cannot be served is reported."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ LEARNT = {
 
 def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     clip = clip_from_state(config, random_state(config), dtype=dtype)
-    # as of a run with memory.remat=block: 3 chunks divide no T here, and none must be asked for
+    # as of a run with memory.remat=block: 3 chunks divide no T here, and none may be requested
     compute = Compute(remat="block", frame_chunks=3)
     return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
 
@@ -225,7 +225,7 @@ def test_the_example_reads_the_same_pixels(videos, folder, frames):
 
 
 @pytest.mark.shared
-def test_the_example_reads_real_clips_alike(folder, shared_dir):
+def test_the_example_reads_real_clips_the_same(folder, shared_dir):
     reader = served_example(folder).read_clip
     for video in (
         shared_dir / "videos" / "applying_makeup.avi",

@@ -1,4 +1,4 @@
-"""A served folder on disk: damage is told, and nothing but an earlier one is replaced."""
+"""A served folder on disk: damage is reported, and only an earlier one is replaced."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ LEARNT = {
 
 def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
     clip = clip_from_state(config, random_state(config), dtype=dtype)
-    # as of a run with memory.remat=block: 3 chunks divide no T here, and none must be asked for
+    # as of a run with memory.remat=block: 3 chunks divide no T here, and none may be requested
     compute = Compute(remat="block", frame_chunks=3)
     return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
 

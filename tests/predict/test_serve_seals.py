@@ -1,4 +1,4 @@
-"""A served folder's files belong together: each is held against the others and against what was
+"""A served folder's files form a whole: each is compared with the others and with what was
 written.
 """
 

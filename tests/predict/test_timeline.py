@@ -30,7 +30,7 @@ def long(tmp_path_factory):
 
 @pytest.mark.parametrize("count", range(1, 30))
 @pytest.mark.parametrize("frames, steps", [(4, 2), (4, 4), (4, 1), (5, 3)])
-def test_windows_are_cut_alike_however_the_frames_come(count, frames, steps):
+def test_windows_are_cut_the_same_however_the_frames_come(count, frames, steps):
     plan = Windows(frames, float(frames), float(steps), 0.5)
     features, ids = np.arange(count, dtype=np.float32)[:, None], np.arange(count, dtype=np.int32)
     starts = list(range(0, max(1, count - frames + 1), steps))

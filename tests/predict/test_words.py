@@ -1,4 +1,4 @@
-"""Word lists: what can be given, and that every mistake is told with its line."""
+"""Word lists: what can be given, and that every mistake is reported with its line."""
 
 import pytest
 

@@ -133,7 +133,7 @@ def test_truth_notice_and_path(tmp_path, result):
     assert f"Wrong: the video's label is {other} , which scores {score}." in text(truth=other)
     assert "the video's label" not in text()
     assert "answers mean nothing" in text(notice="its answers mean nothing")
-    # where the file is: in the foot all of it, at the top what tells it from others
+    # where the file is: in the foot all of it, at the top what distinguishes it from others
     head, foot = text().split("How this was made")
     assert "/home/me" not in head
     assert "video /home/me/a.mp4 a b" in foot

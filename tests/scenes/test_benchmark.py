@@ -21,8 +21,9 @@ def test_lists_are_those_of_the_protocols():
     lists = SMALL.lists()
     counts = {name: len(listed.clips) for name, listed in lists.items()}
     assert counts == {
-        "base_train": 40, **{f"fs_base_s{s}_train": 32 for s in SEEDS}, "base_val": 4, "novel_val": 4, "train": 80,
-        **{f"train1_few_shot_{k}": 4 * k for k in SHOTS}, "val": 8, **{f"unseen{s}_val": 2 for s in SEEDS},
+        "base_train": 40, **{f"fs_base_s{s}_train": 32 for s in SEEDS}, "base_val": 4,
+        "novel_val": 4, "train": 80, **{f"train1_few_shot_{k}": 4 * k for k in SHOTS}, "val": 8,
+        **{f"unseen{s}_val": 2 for s in SEEDS},
     }  # fmt: skip
     every = set(SMALL.clips())
     assert len(every) == len(SMALL.clips()) == 4 * 20 + 4 * 2 + 6

@@ -19,7 +19,8 @@ class Bare:
     @staticmethod
     def find_spec(name, path=None, target=None):
         first = name.split(".")[0]
-        known = first in ALLOWED | OURS | sys.stdlib_module_names or first.startswith("_sysconfigdata")
+        known = first in ALLOWED | OURS | sys.stdlib_module_names\
+ or first.startswith("_sysconfigdata")
         return PathFinder.find_spec(name, path, target) if known else None
 
 

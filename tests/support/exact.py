@@ -1,4 +1,4 @@
-"""The method in float64, for telling which of two float32 results is nearer; and features shaped
+"""The method in float64, to find which of two float32 results is nearer; and features shaped
 like CLIP's.
 """
 
@@ -9,7 +9,7 @@ import numpy as np
 
 def clip_like(videos, frames, classes, width=512, seed=0):
     """Raw features and codes: norms about 10, cosines about 0.2 between them, frames of a video and
-    codes alike.
+    codes similar.
     """
     rng = np.random.default_rng(seed)
 

@@ -143,12 +143,12 @@ def _rest(rows: int, width: int) -> Flops:
 
 
 def _layer(rows: int, width: int) -> Flops:
-    """A whole layer in which all tokens are alike."""
+    """A whole layer in which all tokens are treated the same."""
     return _linear(rows, width, 3 * width) + _attention(rows, rows, width) + _rest(rows, width)
 
 
 def keys_only(config: CLIPConfig, settings: ModelConfig, layer: int) -> bool:
-    """Whether nobody reads the outputs of the prompts of this image layer."""
+    """Whether the outputs of the prompts of this image layer are never read."""
     return layer <= settings.visual_depth - 2 or layer == config.vision_layers - 1
 
 

@@ -14,10 +14,12 @@ import glob, os, sys, time
 
 def hold(event, arguments):
     # a video of the shard is noted here before it is encoded; the first one makes the file
-    if event != "open" or not str(arguments[0]).endswith(".current") or not os.path.exists(arguments[0]):
+    if event != "open" or not str(arguments[0]).endswith(".current")\
+ or not os.path.exists(arguments[0]):
         return
     # who looks at which one it was, reads
-    if arguments[2] & os.O_APPEND and len(glob.glob(os.path.dirname(arguments[0]) + "/*.done.json")) >= SHARDS:
+    if arguments[2] & os.O_APPEND\
+ and len(glob.glob(os.path.dirname(arguments[0]) + "/*.done.json")) >= SHARDS:
         end = time.monotonic() + 600
         while os.path.exists(__file__) and time.monotonic() < end:
             time.sleep(0.01)
@@ -46,7 +48,7 @@ def held_build(folder: Path, shards: int) -> dict[str, str]:
     """Of a build: once so many shards are finished, its processes stop in the middle of the next
       one.
 
-    They go on when the folder is gone.
+    They continue when the folder is gone.
     """
     return _with(folder, BUILD.replace("SHARDS", str(shards)))
 

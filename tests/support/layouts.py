@@ -168,7 +168,7 @@ def make_kinetics400(
 
 
 def make_class_folders(folder: Path, classes: int = 4, videos_per_class: int = 2) -> Path:
-    """Anyone's videos: `CLASS/…/file` of several kinds, a class without videos, a note at the top."""
+    """Any videos: `CLASS/…/file` of several kinds, a class without videos, a note at the top."""
     for i, name in enumerate(("left_turn", "right turn", "stop", "wave #1")[:classes]):
         for j in range(videos_per_class + EXTRA[i]):
             inner = "" if j % 2 else "day one/"

@@ -1,4 +1,4 @@
-"""The runtime type checker of the tests: beartype, with ints accepted where floats are asked for."""
+"""The runtime type checker of the tests: beartype, with ints accepted where floats are expected."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,12 +1,12 @@
 """Scores of one fixed run, to hold against those of another jax, NumPy or instruction set.
 
-    python tests/support/versions.py /tmp/there.npz           # with any Python that has the package's libraries; CPU, offline
+    # with any Python that has the package's libraries; CPU, offline
+    python tests/support/versions.py /tmp/there.npz
     VTD_JAX_OTHER_SCORES=/tmp/there.npz python -m pytest -n 0 tests/evaluate/test_versions.py
 
 The run: clips of rendered scenes, the CLIP that ships, prompts as they start and a fusion block
-drawn by NumPy, so that
-what goes in is the same anywhere; a digest says whether it was. Margins tell in which videos
-rounding may decide.
+drawn by NumPy, so that what goes in is the same anywhere; a digest says whether it was. Margins
+show in which videos rounding may decide.
 """
 
 import hashlib

@@ -21,10 +21,11 @@ import sys
 import jax
 
 LIBRARIES = (
-    "absl.app", "absl.logging", "array_record.python.array_record_module", "av", "cv2", "flax.nnx", "ftfy", "jax.numpy",
-    "grain.python", "jax.experimental.multihost_utils", "jaxtyping", "ml_collections.config_flags", "optax", "regex",
-    "orbax.checkpoint", "PIL.Image", "rich.progress", "safetensors.numpy", "scipy.stats", "simplejpeg",
-    "tensorboardX", "tensorflow_datasets", "tensorstore", "tokenizers",
+    "absl.app", "absl.logging", "array_record.python.array_record_module", "av", "cv2", "flax.nnx",
+    "ftfy", "jax.numpy", "grain.python", "jax.experimental.multihost_utils", "jaxtyping",
+    "ml_collections.config_flags", "optax", "regex", "orbax.checkpoint", "PIL.Image",
+    "rich.progress", "safetensors.numpy", "scipy.stats", "simplejpeg", "tensorboardX",
+    "tensorflow_datasets", "tensorstore", "tokenizers",
 )  # fmt: skip
 
 
@@ -45,7 +46,7 @@ def next_command(listener: socket.socket) -> dict:
                 connection.close()
                 listener.close()
                 return asked
-            # the keeper of this command tells its number, its end, its CPU time and the memory that
+            # the keeper of this command sends its number, its end, its CPU time and the memory that
             # it took
             connection.sendall(f"{process}\n".encode())
             _, status, usage = os.wait4(process, 0)

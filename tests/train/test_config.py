@@ -59,19 +59,19 @@ def test_a_saved_run_finds_its_files_from_any_folder(tmp_path, monkeypatch):
         open_records("records", "list")
 
 
-def test_what_hosts_must_have_alike():
-    alike = RunConfig.from_dict(FIELDS).everywhere
+def test_what_must_be_the_same_on_all_hosts():
+    expected = RunConfig.from_dict(FIELDS).everywhere
     there = RunConfig.from_dict(
         _with(clip__path="/there/clip.pt", data__data_dir="/there", data__workers=7)
     )
-    assert there.everywhere == alike
+    assert there.everywhere == expected
     for change in (
         dict(memory__frame_chunks=2),
         dict(optimizer__epochs=7),
         dict(seed=5),
         dict(devices=1),
     ):
-        assert RunConfig.from_dict(_with(**change)).everywhere != alike
+        assert RunConfig.from_dict(_with(**change)).everywhere != expected
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,8 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     bare = dict(model__text_prompts=0, model__text_depth=0)
     changed = (
         {}, dict(model__confidence="uniform"), bare, bare | dict(model__templates=("a {}",)),
-        dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"), dict(clip__head_width=8),
+        dict(data__stored_views=1), dict(data__stored_views=2), dict(clip__activation="gelu"),
+        dict(clip__head_width=8),
     )  # fmt: skip
     assert (
         len(
@@ -242,7 +243,7 @@ def test_templates_are_not_for_what_a_run_learnt():
     assert learnt.on_other_videos(learnt, {}).model == learnt.model
 
 
-def test_unknown_field_tells_the_closest():
+def test_unknown_field_names_the_closest():
     known = flatten(FIELDS)
     assert unknown_field("optimizer.lrr", known).startswith(
         "unknown config field optimizer.lrr: did you mean optimizer.lr"

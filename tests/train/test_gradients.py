@@ -53,7 +53,7 @@ def _batch(classes, size=16, frames=8):
     rng = np.random.default_rng(0)
     weight = np.ones(size, np.float32)
     weight[11:] = 0
-    # frames of one video are alike, as in a video, so that a vote is no coin toss
+    # frames of one video are similar, as in a video, so that a vote is no coin toss
     scene = rng.integers(0, 256, (size, 1, 32, 32, 3))
     return {
         "frames": np.clip(scene + rng.normal(0, 60, (size, frames, 32, 32, 3)), 0, 255).astype(
@@ -107,7 +107,7 @@ def _assert_same(found, expected, rtol=1e-5):
     for (path, x), y in zip(
         jax.tree.leaves_with_path(found[0]), jax.tree.leaves(expected[0]), strict=True
     ):
-        # the bias of `k` moves all scores of a frame alike: its gradient is 0 but for rounding
+        # the bias of `k` moves all scores of a frame equally: its gradient is 0 but for rounding
         scale = max(float(jnp.abs(y).max()), 1e-2)
         name = jax.tree_util.keystr(path)
         np.testing.assert_allclose(

@@ -33,7 +33,7 @@ def test_csv_rows_are_there_at_once(tmp_path):
     log.close()
 
 
-def test_csv_going_on_drops_later_and_broken_rows(tmp_path):
+def test_csv_resumed_drops_later_and_broken_rows(tmp_path):
     path = tmp_path / "m.csv"
     path.write_text("step,loss\n1,0.5\n2,0.4\n3,0.3\n4")
     log = CsvLog(path, ("step", "loss"), step=2)
@@ -55,7 +55,7 @@ def test_csv_from_the_start_replaces_an_old_file(tmp_path):
     assert (tmp_path / "m.csv").read_text() == "step,loss\n"
 
 
-def test_csv_of_before_a_column_came_goes_on_with_it_empty(tmp_path):
+def test_csv_of_before_a_column_came_continues_with_it_empty(tmp_path):
     path, columns = tmp_path / "m.csv", ("step", "loss", "input_wait", "val")
     path.write_text("step,loss,val\n1,0.5,\n1,,0.9\n2,0.4,\n3,0.3,\n")
     log = CsvLog(path, columns, step=2)
@@ -226,7 +226,7 @@ def test_a_window_leaves_skipped_updates_out_of_its_means():
 
 
 class Device:
-    """Stands for an accelerator, or for a CPU, which tells nothing."""
+    """Stands for an accelerator, or for a CPU, which reports nothing."""
 
     def __init__(self, stats):
         self.stats = stats

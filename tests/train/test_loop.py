@@ -1,4 +1,4 @@
-"""Whole runs on small records: devices, spellings, interruption and resumption, metrics, refusals."""
+"""Whole runs on small records: devices, spellings, interruption, resumption, metrics, refusals."""
 
 import dataclasses
 import json
@@ -178,7 +178,7 @@ def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     ]
 
 
-def test_more_epochs_go_on_from_a_finished_run(folder, tmp_path):
+def test_more_epochs_resume_from_a_finished_run(folder, tmp_path):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     assert _train(_config(folder, optimizer__epochs=1), tmp_path, resume=True).steps_now == 0
     assert _train(_config(folder, optimizer__epochs=2), tmp_path, resume=True).steps_now == 3
@@ -197,13 +197,14 @@ def test_a_workdir_with_checkpoints_needs_resume(folder, whole):
 def test_another_runs_checkpoints_are_refused(folder, whole):
     with pytest.raises(
         UserError,
-        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; give .* or `override`",
+        match=r"settings differ: data.frames: 2 -> 3; optimizer.lr: 0.01 -> 0.5; "
+        r"give .* or `override`",
     ):
         _train(_config(folder, optimizer__lr=0.5, data__frames=3), whole[0], resume=True)
     assert read_config(whole[0]) == _config(folder)
 
 
-def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_go_on(folder, whole, tmp_path):
+def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_resume(folder, whole, tmp_path):
     fields = _config(folder).to_dict()
     assert fields["model"].pop("ties") == "frames"
     (tmp_path / "config.json").write_text(json.dumps(fields))
@@ -222,7 +223,10 @@ def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path)
     # the same weights with other statistics
     half = dataclasses.replace(small_run.SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.5,) * 3))
     save_clip(tmp_path / "half.safetensors", half, random_state(small_run.SMALL))
-    message = r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; here .* mean 0\.5 0\.5"
+    message = (
+        r"the CLIP settings differ \(activation quick_gelu, .*, images of mean 0\.4815 .*; "
+        r"here .* mean 0\.5 0\.5"
+    )
     with pytest.raises(UserError, match=message):
         _train(
             _config(folder, clip__path=str(tmp_path / "half.safetensors")), whole[0], resume=True
@@ -252,7 +256,7 @@ def test_workdir_that_cannot_be_one(folder, tmp_path):
         read_config(tmp_path)
 
 
-def test_a_changed_config_goes_on_where_asked_for(folder, tmp_path, capsys):
+def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
     done = _train(changed, tmp_path, resume=True, override=True)
@@ -273,7 +277,10 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(config, tmp_path, resume=True, splits=splits).steps_now == 0
     novel = from_config.open_splits(config)["novel"]
     novel.info["fingerprint"] = "other"
-    message = r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced \(.*, is other\)"
+    message = (
+        r"checkpoints/3: data\.evaluate\.novel: the records of novel_val were replaced "
+        r"\(.*, is other\)"
+    )
     with pytest.raises(UserError, match=message):
         _train(config, tmp_path, resume=True, splits=splits | {"novel": novel})
     _train(config, tmp_path, resume=True, override=True, splits=splits | {"novel": novel})
@@ -282,7 +289,7 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(_config(folder), whole[0], resume=True, splits=splits).steps_now == 0
 
 
-def test_shapes_that_do_not_fit_are_refused_whatever_is_asked_for(folder, whole):
+def test_shapes_that_do_not_fit_are_refused_whatever_is_requested(folder, whole):
     config = _config(folder, model__text_prompts=3)
     with pytest.raises(
         UserError, match=r"these arrays differ: text_prompts \(1, 2, 64\) instead of \(1, 3, 64\)"
@@ -314,8 +321,8 @@ def test_random_numbers_of_another_kind_are_refused(folder, whole):
 def test_an_error_of_the_input_comes_when_its_batch_is_due(
     folder, tmp_path, monkeypatch, broken, message
 ):
-    """A batch is fetched while the step before it runs; 6 are needed, so nobody hears of what is
-    wrong with a 7th.
+    """A batch is fetched while the step before it runs; 6 are needed, so what is wrong with a 7th
+    is never reported.
     """
     read = BatchIterator.__next__
 

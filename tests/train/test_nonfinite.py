@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def spoil(monkeypatch):
-    """Makes chosen numbers of chosen steps not finite, as the step itself would tell them."""
+    """Makes chosen numbers of chosen steps not finite, as the step itself would report them."""
     original = Trainer.step
 
     def arm(steps, skip, **values):
@@ -80,7 +80,7 @@ def test_a_run_stops_and_names_the_batch(folder, tmp_path, spoil, values, messag
     )
     assert line["list"] == "base_train"
     assert (line["index"], line["files"]) == _batch(config, 5)
-    # the window of six steps was told up to there
+    # the window of six steps was reported up to there
     assert [row["step"] for row in small_run.rows(tmp_path)] == ["3", "4"]
     name, value = next(iter(values.items()))
     assert line[name] == str(value)
@@ -99,7 +99,7 @@ def test_padding_is_no_video(folder, tmp_path, spoil):
     assert len(_lines(tmp_path)[0]["files"]) == len(_lines(tmp_path)[0]["index"]) == 2
 
 
-def test_skipped_updates_are_counted_and_the_count_goes_on(folder, tmp_path, spoil, capsys):
+def test_skipped_updates_are_counted_and_the_count_resumes(folder, tmp_path, spoil, capsys):
     spoil([2, 5], True, loss=np.nan)
     changes = dict(on_nonfinite="skip", optimizer__epochs=1)
     small_run.train(small_run.run_config(folder, **changes), tmp_path)

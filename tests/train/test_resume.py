@@ -1,4 +1,4 @@
-"""Going on: damaged checkpoints make way, other runs' are refused, and steps go on while one is
+"""Resuming: damaged checkpoints make way, other runs' are refused, and steps continue while one is
 written.
 """
 
@@ -134,7 +134,7 @@ def test_an_evaluation_warns_of_a_config_that_was_edited(folder, whole, tmp_path
         warned = capsys.readouterr().err
         assert warned.startswith(f"warning: {file}: " if differs else "")
         assert (warned.count("\n"), "step 6" in warned) == (differs, differs)
-    # checkpoints of earlier versions do not tell their settings
+    # checkpoints of earlier versions do not store their settings
     stored = integrity.read(tmp_path / "checkpoints" / "6")
     del stored.progress["settings"]
     integrity.write_progress(tmp_path / "checkpoints" / "6", stored)
@@ -180,7 +180,7 @@ def test_settings_that_are_gone_can_be_put_back(folder, whole, tmp_path):
         small_run.train(_config(folder), tmp_path, resume=True)
 
 
-def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
+def test_data_that_cannot_resume_say_what_to_do(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     config = _config(folder, data__frames=3)
     # as after a change that was allowed once, and before the next checkpoint
@@ -189,7 +189,7 @@ def test_data_that_cannot_go_on_say_what_to_do(folder, whole, tmp_path):
         small_run.train(config, tmp_path, resume=True)
 
 
-def test_steps_go_on_while_a_checkpoint_is_written(folder, whole, tmp_path, monkeypatch):
+def test_steps_continue_while_a_checkpoint_is_written(folder, whole, tmp_path, monkeypatch):
     commit, step, released, meanwhile = (
         atomicity.on_commit_callback,
         Trainer.step,

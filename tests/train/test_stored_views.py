@@ -64,7 +64,7 @@ def _run(config, workdir, **others):
 
 
 def _assert_same(found, expected):
-    """At float32 rounding: other videos are encoded together than in a step."""
+    """At float32 rounding: other videos share a batch than in a step."""
     np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
     for name, value in expected[0].items():
         np.testing.assert_allclose(

@@ -26,7 +26,7 @@ GENTLE = dict(optimizer__eps=1e3, optimizer__lr=10.0, optimizer__warmup_epochs=0
 
 
 def _run(folder, steps=4, **changes):
-    """(trainer, state, batches, what each step told) after so many steps."""
+    """(trainer, state, batches, what each step reported) after so many steps."""
     changes = GENTLE | dict(data__frames=4, devices=0) | changes
     config = RunConfig.from_dict(small_run.config(folder, **changes).to_dict())
     records, model = from_config.open_training(config), from_config.build_model(config)

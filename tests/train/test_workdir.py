@@ -25,8 +25,9 @@ from vtd_jax.train.workdir import (
 from vtd_jax.video.stored_lists import StoredList
 
 NAMES = [
-    "per%cent", "per%20cent", "hash#tag", "br[ack]et", "back\\slash", "que?ry", "star*", "two words", "gs:", "file:",
-    "ünï", "e\u0301", "new\nline", "esc\x1b[31m", "'\"", "{a}", b"\xff\xfe".decode(errors="surrogateescape"),
+    "per%cent", "per%20cent", "hash#tag", "br[ack]et", "back\\slash", "que?ry", "star*",
+    "two words", "gs:", "file:", "ünï", "e\u0301", "new\nline", "esc\x1b[31m", "'\"", "{a}",
+    b"\xff\xfe".decode(errors="surrogateescape"),
 ]  # fmt: skip
 
 
@@ -76,7 +77,7 @@ def test_two_runs_are_not_in_one_folder(tmp_path):
 
 
 @pytest.mark.parametrize("content", ['{"model_type": "clip"}', "[1]", "{"])
-def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content):
+def test_a_config_of_another_user_is_not_written_over(folder, tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(
         UserError, match=r"config\.json: .*give another `workdir`, or move that file away"
@@ -86,7 +87,10 @@ def test_a_config_of_somebody_else_is_not_written_over(folder, tmp_path, content
 
 
 def test_an_owner_that_was_killed_is_none(tmp_path):
-    made = "from vtd_jax.train.workdir import WorkdirLock; hold = WorkdirLock(sys.argv[1]); hold.take()"
+    made = (
+        "from vtd_jax.train.workdir import WorkdirLock; "
+        "hold = WorkdirLock(sys.argv[1]); hold.take()"
+    )
     code = f"import os, sys; {made}; os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=small_run.ROOT, check=False)
     assert b"pid" in (tmp_path / ".train.lock").read_bytes()
@@ -141,7 +145,7 @@ def test_a_run_whose_folder_goes_ends_with_an_error(folder, tmp_path, monkeypatc
     workdir.mkdir()
     with pytest.raises(UserError, match="was removed"):
         train(config, from_config.build_model(config), from_config.open_training(config), workdir)
-    # nothing was made anew
+    # nothing was made again
     assert workdir.exists() == (change is not _remove)
 
 
@@ -233,7 +237,8 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
     assert read_training_list(tmp_path) == noted
     message = "(base_val (official list; 3 videos)); written again"
     warned = capsys.readouterr().err
-    assert warned.startswith(f"warning: {tmp_path}/training_list.json: ") and message in warned
+    assert warned.startswith(f"warning: {tmp_path}/training_list.json: ")
+    assert message in warned
 
 
 @pytest.mark.parametrize(

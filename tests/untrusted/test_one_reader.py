@@ -1,5 +1,5 @@
-"""Other people's files have one reader each: JSON, CSV, arrays, videos, records; nobody opens them
-beside it.
+"""Other people's files have one reader each: JSON, CSV, arrays, videos, records; nothing else opens
+them.
 """
 
 import ast

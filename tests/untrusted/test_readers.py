@@ -32,7 +32,7 @@ def test_a_device_is_refused():
     _refused(lambda: regular_files.read_bytes("/dev/zero"), "a device")
 
 
-def test_no_more_is_read_than_was_asked_for(tmp_path):
+def test_no_more_is_read_than_was_requested(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(b"12345")
     assert regular_files.read_bytes(path, most=5) == b"12345"
@@ -226,7 +226,7 @@ def _signed(content):
     ],
 )
 def test_a_mapped_array_that_lies_is_one_line(tmp_path, content):
-    """The CRC-32 is no secret: whoever makes the header makes it too."""
+    """The CRC-32 is no secret: the author of the header makes it too."""
     (tmp_path / "x.npy").write_bytes(content)
     _refused(lambda: arrays.map_array(tmp_path / "x.npy", (4, 3), crc=True), str(tmp_path))
 

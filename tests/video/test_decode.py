@@ -102,7 +102,7 @@ def test_first_video_stream_is_taken_and_sound_ignored(tmp_path):
             container.mux(video.encode(av.VideoFrame.from_ndarray(picture(i, 48, 64), "rgb24")))
         container.mux(sound.encode(None))
         container.mux(video.encode(None))
-    # sound goes on for 2 s, pictures for 0.4 s: that is no damage
+    # sound lasts for 2 s, pictures for 0.4 s: that is no damage
     assert probe(path).frames == 10
 
 

@@ -1,4 +1,4 @@
-"""A thousand damaged files: every one is decoded or told in one line; none crashes or hangs the
+"""A thousand damaged files: every one is decoded or reported in one line; none crashes or hangs the
 decoder.
 """
 
@@ -39,7 +39,7 @@ def damaged(data: bytes, seed: int) -> bytes:
 
 
 def check(data: bytes, seed: int) -> str:
-    """Reads one file as a build and training would; returns "read", or what was told."""
+    """Reads one file as a build and training would; returns "read", or what was reported."""
     name = f"file {seed}"
     try:
         info = probe(data, name)
@@ -108,7 +108,7 @@ def folder(tmp_path_factory):
 def test_a_thousand_damaged_files(folder):
     message = run(folder, 0, FILES)
     read = message.count("read")
-    print(f"{len(message)} files: {read} read, {len(message) - read} told")
+    print(f"{len(message)} files: {read} read, {len(message) - read} reported")
     assert len(message) == FILES
     assert 200 < read < 800
     for seed, line in enumerate(message):

@@ -127,7 +127,7 @@ def test_8k_is_a_frame_and_hours_are_a_video():
         silent.add(1920, 1080)
 
 
-def test_all_frames_together(tmp_path, monkeypatch):
+def test_all_frames_at_once(tmp_path, monkeypatch):
     path = tmp_path / "x.gif"
     path.write_bytes(gif(500, 500, 100))
     assert probe(path).frames == 100

@@ -61,7 +61,7 @@ def test_training_ends_after_its_epochs(records):
     assert_same(found, collect(train_batches(records, **SETTINGS, num_epochs=2)))
 
 
-def test_endless_training_goes_on_like_a_longer_one(jpeg):
+def test_endless_training_continues_like_a_longer_one(jpeg):
     assert_same(
         collect(train_batches(jpeg, **SETTINGS), 7),
         collect(train_batches(jpeg, **SETTINGS, num_epochs=9), 7),
@@ -75,7 +75,7 @@ def test_worker_processes_change_nothing_and_resume_exactly(jpeg, workers):
     first = [next(batches) for _ in range(2)]
     state = json.loads(json.dumps(batches.get_state()))
     assert_same(first + collect(batches), expected)
-    # the state goes on in threads, which is another number of workers
+    # the state continues in threads, which is another number of workers
     resumed = train_batches(jpeg, **SETTINGS, num_epochs=2)
     resumed.set_state(state)
     assert_same(collect(resumed), expected[2:])
@@ -135,7 +135,7 @@ def test_orbax_refuses_the_state_of_another_seed(jpeg, tmp_path):
             manager.restore(1, args=ocp.args.Composite(data=other))
 
 
-def test_more_epochs_or_hosts_go_on_from_a_state(jpeg):
+def test_more_epochs_or_hosts_resume_from_a_state(jpeg):
     state = dict(train_batches(jpeg, **SETTINGS, num_epochs=2).get_state(), batch=5)
     longer = train_batches(jpeg, **SETTINGS, num_epochs=4, host_index=1, host_count=2)
     longer.set_state(state)
@@ -252,7 +252,8 @@ for batch in eval_batches(open_records(sys.argv[1], "video"), frames=2, size=16,
 assert "tensorflow" not in sys.modules and "torch" not in sys.modules
 import vtd_jax.video
 ours = [name for name in sys.modules if name.startswith("vtd_jax.")]
-assert not any(name.startswith(("vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")) for name in ours), ours
+assert not any(name.startswith(("vtd_jax.model", "vtd_jax.clip", "vtd_jax.train"))\
+ for name in ours), ours
 if "jax" in sys.modules:  # grain imports it
     from jax._src import xla_bridge
     assert not xla_bridge.backends_are_initialized()

@@ -122,8 +122,10 @@ class Probe:
     def look(self):
         from jax._src import xla_bridge
         assert os.getpid() != int(os.environ["READER"])
-        heavy = ("tensorflow", "torch", "flax", "transformers", "vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")
-        return xla_bridge.backends_are_initialized(), [name for name in heavy if name in sys.modules]
+        heavy = ("tensorflow", "torch", "flax", "transformers",\
+ "vtd_jax.model", "vtd_jax.clip", "vtd_jax.train")
+        return xla_bridge.backends_are_initialized(),\
+ [name for name in heavy if name in sys.modules]
 
 def main():
     os.environ["READER"] = str(os.getpid())
@@ -163,7 +165,8 @@ if __name__ == "__main__":
     from vtd_jax.video.augment import Augment
     from vtd_jax.video.pipeline import train_batches
     records = Probe(*sys.argv[1:])
-    batches = train_batches(records, frames=2, size=16, batch_size=1, seed=0, augment=Augment(), workers=2)
+    batches = train_batches(records, frames=2, size=16, batch_size=1,\
+ seed=0, augment=Augment(), workers=2)
     for taken in (1, 2, 3):
         next(batches)
         ahead = lambda: len(open(sys.argv[2]).readlines()) - taken
@@ -257,7 +260,7 @@ def wait_for(condition, seconds: float = 60) -> bool:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="looks at Linux's /proc and /dev/shm")
-def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, tmp_path):
+def test_a_killed_reader_leaves_nothing_behind_and_another_resumes(built, jpeg, tmp_path):
     (tmp_path / "reader.py").write_text(READER)
     command = [sys.executable, str(tmp_path / "reader.py"), str(built), str(tmp_path / "saved")]
     env = {**ENV, "PYTHONPATH": f"{ROOT}:{ROOT}/tests:{Path(__file__).parent}"}
@@ -272,7 +275,7 @@ def test_a_killed_reader_leaves_nothing_behind_and_another_goes_on(built, jpeg, 
     assert wait_for(lambda: not shared_memory(reader.pid)), "shared memory was left behind"
     expected = digests(jpeg, 60)
     assert [line[0] for line in lines] == expected[:4]
-    # another number of workers goes on where the last whole checkpoint is
+    # another number of workers resumes where the last whole checkpoint is
     with ocp.CheckpointManager(tmp_path / "saved") as manager:
         step = manager.latest_step()
         assert 4 <= step < 50

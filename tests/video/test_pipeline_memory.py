@@ -126,7 +126,7 @@ def test_nothing_is_left_and_nothing_is_said(built, tmp_path, way):
         stderr=subprocess.STDOUT,
         text=True,
     ) as reader:
-        # its end is that of Python's resource tracker, which tells what it found
+        # its end is that of Python's resource tracker, which reports what it found
         expected_text, _ = reader.communicate(timeout=120)
     assert (reader.returncode, expected_text) == (0, "")
     assert not list(SHM.glob(f"vtd_{reader.pid}_*"))

@@ -1,4 +1,4 @@
-"""Records: what is stored, read back with ours and with plain TFDS, and how damage is told."""
+"""Records: what is stored, read back with ours and with plain TFDS, and how damage is reported."""
 
 import hashlib
 import pickle

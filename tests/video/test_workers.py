@@ -42,7 +42,7 @@ def test_ordered_map_keeps_order_bounds_what_is_ahead_and_catches_user_errors_on
         list(ordered_map(lambda item: 1 // item, [1, 0], threads=1))
 
 
-def act(item, tell):
+def act(item, report):
     """What the processes of these tests do."""
     if item == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -50,7 +50,7 @@ def act(item, tell):
         os._exit(7)
     if item == "bad":
         raise UserError("a bad one")
-    tell(f"at {item}")
+    report(f"at {item}")
     return os.getpid()
 
 
@@ -91,9 +91,9 @@ if __name__ == "__main__":
 """
 
 
-def sleep_long(item, tell):
+def sleep_long(item, report):
     """Works for a minute."""
-    tell(os.getpid())
+    report(os.getpid())
     time.sleep(60)
 
 

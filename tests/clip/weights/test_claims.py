@@ -114,7 +114,7 @@ def test_every_field_of_our_own_settings(own, tmp_path, field):
     fields = CONFIG.to_dict()
     right = fields.get(field)
     for value in ODD:
-        # what no tensor tells may have these values, and the rest is compared with the tensors
+        # what no tensor determines may have these values, and the rest is compared with the tensors
         if (
             value == right
             or (field == "vision_layers" and value == [1, 2])
@@ -211,7 +211,7 @@ def test_files_beside_weights(tmp_path, folders, name):
         assert str(path) in str(caught.value), text[:20]
     path.unlink()
     os.mkfifo(path)
-    # a pipe beside weights counts as no file, or is refused by name; either way nobody waits for it
+    # a pipe beside weights counts as no file, or is refused by name; nothing waits for it
     with contextlib.suppress(UserError):
         read_checkpoint(tmp_path)
 

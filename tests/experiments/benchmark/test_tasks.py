@@ -69,7 +69,7 @@ def test_scores_are_those_of_an_evaluation(setting):
     np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
 
 
-def test_steps_go_on_from_each_other(setting, programs):
+def test_steps_continue_from_each_other(setting, programs):
     videos = jax.device_put(setting.videos())
     losses = [float(programs.train(videos)["loss"]) for _ in range(6)]
     assert np.isfinite(losses).all()

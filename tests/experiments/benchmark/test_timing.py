@@ -76,7 +76,7 @@ def test_products_run(dtype):
     assert timings[0].rates[0] > 0
 
 
-def test_the_machine_tells_its_versions_and_units():
+def test_the_machine_reports_its_versions_and_units():
     about = machine()
     assert {"device", "processor", "cores", "jax", "jaxlib", "flax", "optax", "numpy"} <= set(about)
     assert about["platform"] == "cpu"

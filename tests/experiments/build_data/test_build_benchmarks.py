@@ -122,7 +122,7 @@ def test_tfds_build_of_any_folder(tmp_path):
     assert open_records(tmp_path / "own", "mine").storage == "video"
 
 
-def test_tfds_build_tells_mistakes_in_one_line(tmp_path):
+def test_tfds_build_reports_mistakes_in_one_line(tmp_path):
     source = layouts.make_class_folders(tmp_path / "mine")
     next(source.rglob("*.mp4")).write_bytes(b"")
     done = run(

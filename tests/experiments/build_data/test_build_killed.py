@@ -1,4 +1,4 @@
-"""Builds that are killed: nothing looks complete, and the next build goes on with what was
+"""Builds that are killed: nothing looks complete, and the next build resumes from what was
 finished.
 """
 
@@ -83,7 +83,7 @@ def children(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_build_killed_half_way_goes_on(call, tmp_path, workers):
+def test_a_build_killed_half_way_resumes(call, tmp_path, workers):
     out = tmp_path / "out"
     hidden = out / ".building-video_folder-k"
     process = start([*call, f"--workers={workers}"], out, hold=3)
@@ -122,7 +122,7 @@ def test_a_worker_that_dies_before_its_first_video_names_it(tmp_path):
     assert staging.interrupted(3) == "b.mp4"
 
 
-def test_a_worker_that_is_killed_is_one_line_and_the_build_goes_on(call, tmp_path):
+def test_a_worker_that_is_killed_is_one_line_and_the_build_resumes(call, tmp_path):
     out = tmp_path / "out"
     process = start([*call, "--workers=2"], out, hold=2)
     hidden = out / ".building-video_folder-k"

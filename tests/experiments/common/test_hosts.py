@@ -61,7 +61,7 @@ def run(how="", **kind):
         time.sleep(0.05)
     began = time.monotonic()
     first, second = two_processes.finish(started)
-    # nobody waits for one that is gone: XLA's own patience is 100 s and more
+    # no process waits for one that is gone: XLA's own timeout is 100 s and more
     assert time.monotonic() - began < 60
     assert second.stdout == ""
     assert "at work" in first.stdout
@@ -132,7 +132,8 @@ def test_a_process_that_is_gone_ends_the_others_in_one_line(place, signal_, why)
     started[place].communicate()
     assert started[1 - place].returncode == LOST_STATUS
     assert re.fullmatch(
-        rf"error: process {place} \([^()]+, process id {started[place].pid}\) {why}; start all processes again\n",
+        rf"error: process {place} \([^()]+, process id {started[place].pid}\) {why}; "
+        r"start all processes again\n",
         errors,
     )
 
@@ -154,7 +155,8 @@ def test_one_with_a_wrong_flag_ends_all():
     assert [one.returncode for one in done] == [2, 2]
     assert done[0].stderr == done[1].stderr
     assert re.fullmatch(
-        r"error: process 1 \([^()]+\): --how=1, but process 0 has --how=0; give all processes the same command\n",
+        r"error: process 1 \([^()]+\): --how=1, but process 0 has --how=0; "
+        r"give all processes the same command\n",
         done[0].stderr,
     )
     done = run_two(COMMAND, "--hPLACEw=", by_flags=True)

@@ -19,7 +19,7 @@ THREE = ("--coordinator_address=host:7", "--num_processes=2", "--process_id=1")
 
 @pytest.fixture
 def announced(monkeypatch):
-    """What the others would be told."""
+    """What would be announced to the other processes."""
     message = []
     monkeypatch.setattr(joining, "announce", lambda *about: message.append(about))
     monkeypatch.setattr(hosts.signal, "signal", lambda *_: None)
@@ -114,7 +114,7 @@ def test_xla_errors_are_asked_about(monkeypatch):
 
 
 def test_a_run_that_fails_in_one_process_alone_ends_the_plan(monkeypatch, tmp_path):
-    """The others are in the middle of it; one that fails in all is noted, and the next one is made."""
+    """The others are in the middle of it; one that fails in all is noted, and the next is made."""
     error = UserError("a.mp4: damaged")
 
     def fail(*_):

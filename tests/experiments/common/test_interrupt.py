@@ -66,7 +66,7 @@ def _workers(pid):
 
 
 def _ended(process, hold=None):
-    """Status and lines on stderr, when all of its processes are gone; those that were held go on
+    """Status and lines on stderr, when all of its processes are gone; those that were held continue
     meanwhile.
     """
     workers = _children(process.pid)

@@ -94,7 +94,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     assert len(list((tmp_path / "figures").glob("*.p[nd][gf]"))) == 6
 
 
-def test_an_interrupted_run_goes_on_where_it_was(model, videos, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkeypatch):
     once, again = tmp_path / "once", tmp_path / "again"
     with pytest.raises(UserError, match="1 of 4"):
         job.run(request(once), videos, model)
@@ -227,7 +227,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
         ({"restart": True}, "--restart: there is nothing to throw away"),
     ],
 )
-def test_what_does_not_go_together_is_reported(changes, message, tmp_path, monkeypatch):
+def test_what_does_not_combine_is_reported(changes, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("folder.csv").mkdir()
     Path("file").touch()

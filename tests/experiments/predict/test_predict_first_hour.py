@@ -33,8 +33,8 @@ FIRST_HOUR = {
     "a CLIP as the CLIP of a run": (
         "--video=one.mp4 --clip=ViT-B-16.pt",
         (
-            "error: --clip=ViT-B-16.pt: is for a tuned file or a run (--model) whose CLIP has moved; "
-            "to name videos with "
+            "error: --clip=ViT-B-16.pt: is for a tuned file or a run (--model) whose CLIP has "
+            "moved; to name videos with "
         ),
     ),
     "half a file": ("--video=half.mp4", "error: half.mp4: "),
@@ -52,7 +52,7 @@ def first_hour(tmp_path_factory):
     return folder
 
 
-# every call as a command of its own would cost seconds each: one process, as if started anew for
+# every call as a command of its own would cost seconds each: one process, as if restarted for
 # each
 CALLS = """
 import contextlib, io, json, sys

@@ -170,7 +170,7 @@ def test_a_report_of_several_runs(model, video, tmp_path):
         "X_3.html": Path("c/X.mp4"),
         "y.html": Path("c/y.mp4"),
     }
-    # the same video has the same page again, whatever else is asked for
+    # the same video has the same page again, whatever else is requested
     before = pages(report)
     job.run(request(tmp_path, **only), files[2:3], model)
     assert pages(report) == before

@@ -241,8 +241,8 @@ def test_a_plan_is_kept_and_read_again(tmp_path):
 
 def _request(tmp_path, **fields):
     asked = dict(
-        table="base_to_novel", workdir=tmp_path, data_dir=None, clip=None, datasets=(), splits=(1,), seeds=(0,),
-        only=(), source="auto", changes={},
+        table="base_to_novel", workdir=tmp_path, data_dir=None, clip=None, datasets=(), splits=(1,),
+        seeds=(0,), only=(), source="auto", changes={},
     )  # fmt: skip
     return request.Request(**(asked | fields))
 
@@ -275,7 +275,7 @@ def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
 
 
 @pytest.mark.parametrize("table", ["few_shot", "base_to_novel", "all"])
-def test_only_what_is_asked_for_is_complained_of(tmp_path, table):
+def test_only_what_is_requested_is_complained_of(tmp_path, table):
     with pytest.raises(UserError) as caught:
         request.make(
             _request(

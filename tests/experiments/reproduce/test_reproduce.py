@@ -1,6 +1,4 @@
-"""`experiments.reproduce` end to end: on a small edition of the embedded scenes, and on a mini
-layout of benchmarks.
-"""
+"""`experiments.reproduce` end to end, on small embedded scenes and a mini layout of benchmarks."""
 
 import contextlib
 import csv
@@ -54,7 +52,11 @@ if __name__ == "__main__":
 """
 EPOCHS = ("--set=optimizer.epochs=3", "--set=data.batch_size=8", "--set=log_every=1")
 # one run of every kind
-SOME = "*_val_mean,few_shot_scenes_2,few_shot_scenes_4,few_shot_scenes_2_codebook_off,zero_shot_scenes_mean,*_from_*,*views_mean,*16shot_s1,*16shot_s1_codebook_off,*_confidence_off,*_top2,*_frames4,*noise?,*noise90"
+SOME = (
+    "*_val_mean,few_shot_scenes_2,few_shot_scenes_4,few_shot_scenes_2_codebook_off,"
+    "zero_shot_scenes_mean,*_from_*,*views_mean,*16shot_s1,*16shot_s1_codebook_off,"
+    "*_confidence_off,*_top2,*_frames4,*noise?,*noise90"
+)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +128,7 @@ def test_scores_of_every_run_recompute_the_table(finished):
 
 
 def _whole(workdir: Path) -> dict:
-    """The base-to-novel table with all that it tells; but for the commit, which somebody may make
-    meanwhile.
-    """
+    """The whole base-to-novel table, but for the commit, which may change meanwhile."""
     table = json.loads((workdir / "base_to_novel.json").read_text())
     return table | {
         "about": {key: value for key, value in table["about"].items() if key != "commit"}
@@ -145,7 +145,7 @@ def _held(process: warm.Started, gate: Path) -> int:
     raise AssertionError("it never came there")
 
 
-def test_stopped_and_killed_it_goes_on_to_the_same_table(small, finished, tmp_path):
+def test_stopped_and_killed_it_resumes_to_the_same_table(small, finished, tmp_path):
     workdir = tmp_path / "tables"
     shutil.copytree(finished / "scenes", workdir / "scenes")
     arguments = ["--table=base_to_novel", "--splits=1", *EPOCHS, f"--workdir={workdir}"]
@@ -272,7 +272,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(small, tmp_path):
         "--device_kind=v5e",
         "--devices=4",
     )
-    # --only takes the names, so none is cut, and no time is told as 0.000289 hours
+    # --only takes the names, so none is cut, and no time is printed as 0.000289 hours
     for name in ("mean", "actionclip16_mean", "video_of_a_person_mean", "confidence"):
         assert f" zero_shot_scenes_views_{name} " in done.stdout
     assert " fully_supervised_scenes " in done.stdout

@@ -1,4 +1,4 @@
-"""What `experiments.reproduce` finds in its workdir may be damaged, or somebody else's: one line,
+"""What `experiments.reproduce` finds in its workdir may be damaged, or another user's: one line,
 with what to do.
 """
 
@@ -292,7 +292,7 @@ def test_a_run_of_an_earlier_version_is_known(tmp_path, finished):
     ):
         with pytest.raises(UserError, match=f"a run with other {next(iter(change))};"):
             execute._claim(tmp_path, NOW | change, "46a701de")
-    # it is noted anew, and is the same run from then on
+    # it is noted again, and is the same run from then on
     for legacy in ("46a701de", "00000000"):
         assert execute._claim(tmp_path, NOW, legacy) == finished
         assert execute.is_finished(tmp_path) == finished

@@ -1,4 +1,4 @@
-"""Two processes of four devices train, save, stop, go on, evaluate and write tables as one process
+"""Two processes of four devices train, save, stop, resume, evaluate and write tables as one process
 of eight does.
 """
 
@@ -111,7 +111,7 @@ def test_two_processes_are_as_one(folder, one, tmp_path, fields):
     _assert_same_run(one, tmp_path / "run")
 
 
-def test_stopped_together_and_gone_on_with(folder, tmp_path):
+def test_stopped_as_one_and_resumed(folder, tmp_path):
     workdir = tmp_path / "run"
     rarely = ("evaluate.every_epochs=0", "checkpoint.every_epochs=9999", "data.batch_size=8")
     endless = _flags(folder, workdir, "optimizer.epochs=9999", *rarely)
@@ -142,7 +142,7 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
     assert "learnt: checkpoint of step 6 (last)" in message[0].stdout
     rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (one, workdir)]
     assert rows[0] == rows[1]
-    # what one process began, two go on with
+    # what one process began, two continue
     message = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
     assert "resuming from step 6 of 9" in message
     assert (
@@ -166,7 +166,8 @@ def test_what_cannot_be_is_reported_once(folder, tmp_path):
     message = [line for process in done for line in process.stderr.splitlines()]
     assert len(message) == 1
     assert re.match(
-        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; wait for it",
+        rf"error: --workdir={tmp_path}/run: process {os.getpid()} on .* is writing there; "
+        r"wait for it",
         message[0],
     )
     done = _two("train", *_flags(folder, tmp_path / "run", "seed=PLACE"), status=2)

@@ -1,4 +1,4 @@
-"""Training that is killed, whenever, goes on with the same command as if nothing had happened."""
+"""Training that is killed at any time resumes with the same command as if nothing had happened."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def flags(tmp_path_factory):
 
 
 class Run:
-    """The training command in a process of its own, and what its folder tells of it."""
+    """The training command in a process of its own, and what its folder shows of it."""
 
     def __init__(self, flags, workdir, log):
         self.workdir, self.log = workdir, log

@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[Callable[[Plan], object], str]] = {
     "missing": (lambda plan: plan.update(missing=["x"] * 50_000), "missing"),
     "notes": (lambda plan: plan.update(notes=dict.fromkeys(map(str, range(5000)), 1)), "notes"),
 }
-# drawn and told as they are
+# drawn and printed as they are
 ODD = {
     "formula": r"$\frac{a}{$",
     "roots": "$" + r"\sqrt{" * 30 + "x" + "}" * 10 + "$",

@@ -108,9 +108,8 @@ def _child(
         raise RuntimeError(f"{kind}: cannot begin: {(started.out / 'stderr').read_text()[-3000:]}")
     at = lines[-1]
     message = (started.out / "stderr").read_text(errors="replace").strip()[-300:]
-    what = (
-        "hangs" if stuck else f"ends the process ({started.returncode}): {' '.join(message.split())}"
-    )
+    ends = f"ends the process ({started.returncode}): {' '.join(message.split())}"
+    what = "hangs" if stuck else ends
     with contextlib.suppress(OSError):
         shutil.copytree(
             folder / "case",

@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def _fault(target: Any, case: Path, seconds: float) -> tuple[str | None, bool]:
-    """What is wrong with how a folder is read, None where nothing is; and whether it was refused."""
+    """What is wrong with how a folder is read (None if nothing), and whether it was refused."""
     before, said = time.process_time(), [os.fstat(number).st_size for number in (1, 2)]
     _forget_peak()
     start, fault, refused = _memory("VmRSS"), None, True

@@ -31,8 +31,8 @@ HOSTILE_TEXTS = (
     "é" * 300,
 )
 HOSTILE_NUMBERS = (
-    -1, 0, 1, 2, 99, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**18, 10**400, 0.5, -0.0, 1e308,
-    1e-320,
+    -1, 0, 1, 2, 99, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, 2**63, -(2**63) - 1, 10**18, 10**400,
+    0.5, -0.0, 1e308, 1e-320,
 )  # fmt: skip
 # names of entries that an archive can have
 _NAMES = (
@@ -311,8 +311,8 @@ def mutate_npy(rng: random.Random, content: bytes) -> bytes:
 
 
 _BOXES = (
-    b"stts", b"stsz", b"stsc", b"stco", b"mdhd", b"mvhd", b"tkhd", b"elst", b"ctts", b"stsd", b"avc1", b"avcC", b"hdlr",
-    b"stss", b"moov", b"trak", b"mdia", b"stbl", b"mp4v", b"esds",
+    b"stts", b"stsz", b"stsc", b"stco", b"mdhd", b"mvhd", b"tkhd", b"elst", b"ctts", b"stsd",
+    b"avc1", b"avcC", b"hdlr", b"stss", b"moov", b"trak", b"mdia", b"stbl", b"mp4v", b"esds",
 )  # fmt: skip
 
 

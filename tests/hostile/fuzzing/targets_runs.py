@@ -30,7 +30,7 @@ LAST = 6
 
 
 class _AtOnce(Preemption):
-    """A notice that comes before the first step: a run reads all that it resumes from, and stops."""
+    """A notice before the first step: a run reads all that it resumes from, and stops."""
 
     def asked(self, step: int) -> bool:
         return True
@@ -89,7 +89,7 @@ def resume(folder: Path) -> None:
 
 
 def _change_files(rng: Random, folder: Path) -> None:
-    """Bytes of what nobody writes by hand, and numbers in the databases."""
+    """Bytes of what no one writes by hand, and numbers in the databases."""
     checkpoints = folder / "run" / "checkpoints"
     if rng.random() < 0.3:
         item = checkpoints / str(LAST) / rng.choice((integrity.LEARNABLE, integrity.OPTIMIZER))

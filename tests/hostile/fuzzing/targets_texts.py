@@ -88,8 +88,9 @@ _ROW = {
     "ablation": None,
 }
 _CASE = dict(
-    seed=0, layers=1, frames=2, batch=1, classes=["a"], prompt_model=True, zs_eval=False, n_ctx_text=1, n_ctx_vision=1,
-    depth_text=1, depth_vision=1, lr=0.1, epochs=1, warmup=0.0, cos=1.0, interval=1.0, steps=1,
+    seed=0, layers=1, frames=2, batch=1, classes=["a"], prompt_model=True, zs_eval=False,
+    n_ctx_text=1, n_ctx_vision=1, depth_text=1, depth_vision=1, lr=0.1, epochs=1, warmup=0.0,
+    cos=1.0, interval=1.0, steps=1,
 )  # fmt: skip
 
 _SCORES = np.eye(2, dtype=np.float32)
@@ -201,8 +202,12 @@ TARGETS = {
                     '"Holding"}]'
                 ),
                 "ssv2/validation.json": '[{"id": "3", "template": "Holding"}]',
-                "kinetics400/train.csv": "label,youtube_id,time_start,time_end,split\nred,abcdefghijk,1,11,train\n",
-                "kinetics400/val.csv": 'label,youtube_id,time_start,time_end,split\n"red, x",abcdefghijl,2,12,val\n',
+                "kinetics400/train.csv": (
+                    "label,youtube_id,time_start,time_end,split\nred,abcdefghijk,1,11,train\n"
+                ),
+                "kinetics400/val.csv": (
+                    'label,youtube_id,time_start,time_end,split\n"red, x",abcdefghijl,2,12,val\n'
+                ),
             }
         ),
         _read_annotations,

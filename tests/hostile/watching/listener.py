@@ -44,5 +44,5 @@ class Listener:
                     if key.fileobj is self._udp:
                         self._udp.recv(2**16)
                     else:
-                        # whoever waits for an answer gets an end
+                        # a client that waits for an answer gets an end
                         self._tcp.accept()[0].close()

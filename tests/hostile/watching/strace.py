@@ -15,8 +15,10 @@ from hostile.watching.traces import covers
 # what any command may write: its own memory, devices that keep nothing, and caches of programs and
 # text features
 _DEVICES = ("/dev/null", "/dev/tty", "/dev/shm", "/proc", "/sys", "/memfd")
-_CALLS = "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,link,linkat"
-_CALLS += ",connect,bind,sendto,execve"
+_CALLS = (
+    "open,openat,creat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,renameat2,symlink,symlinkat,"
+    "link,linkat,connect,bind,sendto,execve"
+)
 _OPENED = re.compile(
     r"open(?:at)?\((?:[^\"]*?, )?\"((?:[^\"\\]|\\.)*)\", ([A-Z_|0-9]+).*\) = (\d+)"
 )
@@ -39,7 +41,7 @@ class Trace:
     programs: list[str] = dataclasses.field(default_factory=list)
 
     def faults(self, outputs: Collection[Path], secrets: Collection[Path]) -> list[str]:
-        """What was done that nobody asked for."""
+        """What was done without being requested."""
         caches = [
             os.environ.get(name, "/nowhere")
             for name in ("JAX_COMPILATION_CACHE_DIR", "VTD_JAX_CACHE")

@@ -24,7 +24,7 @@ def left_processes(session: int) -> list[str]:
 
 
 def covers(output: Path, path: Path) -> bool:
-    """Whether whoever may write `output` may write `path`: below it, its temporary name, or its
+    """Whether permission to write `output` covers `path`: below it, its temporary name, or its
     name and an ending.
     """
     if path == output or output in path.parents:

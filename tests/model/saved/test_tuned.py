@@ -124,7 +124,7 @@ def test_the_clip_that_ships_needs_no_path(tmp_path):
         np.testing.assert_array_equal(flatten_arrays(learnable(found.model))[name], array)
 
 
-def test_dtype_is_that_of_training_or_the_one_asked_for(clip, tmp_path):
+def test_dtype_is_that_of_training_or_the_requested_one(clip, tmp_path):
     model, info = made(clip, dtype="bfloat16")
     export.save_tuned(tmp_path / "x.safetensors", model, info)
     np.testing.assert_array_equal(

@@ -1,4 +1,4 @@
-"""What several processes can do together, checked from inside: run by
+"""What several processes can do jointly, checked from inside: run by
 tests/parallel/test_processes.py in each.
 """
 
@@ -141,7 +141,7 @@ def check_arrays(me):
 
 
 def check_sameness(me):
-    """What differs between processes is named, on all of them, and told by the first."""
+    """What differs between processes is named, on all of them, and reported by the first."""
     d.check_same(config="1", weights="2")
     error = raised(
         UserError, lambda: d.check_same(config="1", weights=f"of {me}", **{"class names": f"{me}"})

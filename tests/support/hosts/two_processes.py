@@ -1,4 +1,4 @@
-"""Runs a module or a piece of code as several processes of one JAX run, on simulated CPU devices."""
+"""Runs a module or some code as several processes of one JAX run, on simulated CPU devices."""
 
 import os
 import socket
@@ -28,7 +28,7 @@ def start(
     by_flags: bool = False,
     variables: Callable[[int], Mapping[str, str]] | None = None,
 ) -> list[warm.Started]:
-    """Starts the processes; they are told of each other by flags or by `JAX_…` variables.
+    """Starts the processes; they find each other by flags or by `JAX_…` variables.
 
     Args:
       what: a module for `python -m`, or code (anything with a line break) for `python -c`.
@@ -65,7 +65,7 @@ def start(
 
 
 def finish(started: list[warm.Started], timeout: float = 120) -> list[subprocess.CompletedProcess]:
-    """Waits for all; if one is not done in time, kills all and tells what each wrote to stderr."""
+    """Waits for all; if one is not done in time, kills all and reports the stderr of each."""
     late = threading.Event()
 
     def wait(process: warm.Started) -> subprocess.CompletedProcess:

@@ -103,7 +103,7 @@ def changed(file: Path, where: str, value: Any) -> None:
 
 
 def refused(path: Path, message: str, **asked) -> str:
-    """The message with which the checkpoint is refused, which `told` matches."""
+    """The message with which the checkpoint is refused, which `message` matches."""
     with pytest.raises(UserError, match=message) as error:
         read_checkpoint(path, **asked)
     return str(error.value)

@@ -99,7 +99,7 @@ def test_no_best_before_an_evaluation(tmp_path, parts):
     checkpoints.close()
 
 
-def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, monkeypatch):
+def test_writing_continues_in_the_background_with_the_values_of_then(tmp_path, monkeypatch):
     commit, released = atomicity.on_commit_callback, threading.Event()
 
     def slow(*args, **kwargs):
@@ -116,7 +116,7 @@ def test_writing_goes_on_in_the_background_with_the_values_of_then(tmp_path, mon
     checkpoints, arrays = Checkpoints(tmp_path), {"a": np.arange(6.0)}
     device = {"a": jnp.arange(6.0)}
     checkpoints.save(1, arrays, device, {"step": 1})
-    # what orbax holds on to is nobody else's: a device's buffers are written over by the next step
+    # what orbax holds on to is not shared: a device's buffers are written over by the next step
     assert not np.shares_memory(handed[0].learnable["a"], arrays["a"])
     assert not np.shares_memory(handed[0].optimizer["a"], np.asarray(device["a"]))
     arrays["a"] += 1
@@ -143,7 +143,10 @@ def test_a_write_that_fails_is_one_line_and_never_silent(tmp_path, monkeypatch, 
         "close": checkpoints.close,
         "steps": lambda: checkpoints.steps,
     }
-    message = r"checkpoints/2: this .* could not be written \(OSError.*No space left.*last one is of step 1"
+    message = (
+        r"checkpoints/2: this .* could not be written "
+        r"\(OSError.*No space left.*last one is of step 1"
+    )
     with pytest.raises(UserError, match=message):
         ends[end]()
     assert not [record for record in caplog.records if record.exc_info]

@@ -1,5 +1,5 @@
-"""Checkpoints that are damaged, changed, copied or another run's: told by readers, out of the way
-of a run.
+"""Checkpoints that are damaged, changed, copied or another run's: reported by readers, moved out
+of the way of a run.
 """
 
 import json
@@ -236,7 +236,8 @@ def test_another_runs_make_way_for_this_ones(three, tmp_path, capsys):
     assert message.startswith(
         f"warning: {tmp_path}/checkpoints/4: another run's checkpoint; moved to "
     )
-    assert (tmp_path / "damaged" / "4").is_dir() and message.endswith("from step 3\n")
+    assert (tmp_path / "damaged" / "4").is_dir()
+    assert message.endswith("from step 3\n")
     with pytest.raises(UserError, match=r"checkpoints/3: not mine$"):
         checkpoints.last_intact(lambda stored: "not mine")
 

@@ -1,4 +1,4 @@
-"""Arrays of a stranger's checkpoint: what they claim is refused before memory is asked for, and
+"""Arrays of a stranger's checkpoint: what they claim is refused before memory is allocated, and
 nothing waits.
 """
 

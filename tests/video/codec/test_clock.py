@@ -62,7 +62,7 @@ def check(path, numbers, times, duration, noted: bool = False) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 frames (1.6 s) as MP4, with and without sound that goes on to 2.4 s."""
+    """40 frames (1.6 s) as MP4, with and without sound that lasts until 2.4 s."""
     folder = tmp_path_factory.mktemp("timed")
     timed_video(folder / "plain.mp4", 40)
     timed_video(folder / "sound.mp4", 40, sound=2.4)
@@ -196,13 +196,13 @@ def test_a_picture_that_stays_for_a_minute(tmp_path, ending):
     assert [moment.index for moment in frames_at(path, 10.0, 32)] == [9] * 6
 
 
-def test_in_a_transport_stream_a_picture_stays_while_the_sound_goes_on(tmp_path):
+def test_in_a_transport_stream_a_picture_stays_while_the_sound_continues(tmp_path):
     found = shown(timed_video(tmp_path / "held.ts", HELD, sound=61))
     np.testing.assert_allclose(found[1], HELD, atol=2e-3)
-    # B-frames that are decoded before it tell as much
+    # B-frames that are decoded before it show as much
     found = shown(timed_video(tmp_path / "silent.ts", HELD))
     np.testing.assert_allclose(found[1], HELD, atol=2e-3)
-    # else nothing tells it from a new start, which ffmpeg takes it for
+    # else nothing distinguishes it from a new start, which ffmpeg takes it for
     found = shown(timed_video(tmp_path / "alone.ts", HELD, bf="0"))
     np.testing.assert_allclose(found[1], np.arange(20) / RATE, atol=2e-3)
 

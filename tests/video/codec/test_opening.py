@@ -117,9 +117,12 @@ FOLLOWED = {
         "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP "
         "96\na=rtpmap:96 H264/90000\n"
     ),
-    "manifest": '<?xml version="1.0"?>\n<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
-    '<AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1"><BaseURL>mine.mp4</BaseURL>'
-    "</Representation></AdaptationSet></Period></MPD>\n",
+    "manifest": (
+        '<?xml version="1.0"?>\n'
+        '<MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period>'
+        '<AdaptationSet mimeType="video/mp4"><Representation id="0" bandwidth="1">'
+        "<BaseURL>mine.mp4</BaseURL></Representation></AdaptationSet></Period></MPD>\n"
+    ),
     "subtitles": "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n",
     "picture": (
         '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><image '

@@ -171,7 +171,7 @@ def test_predict_timeline_and_served_see_what_is_shown(mirrored, name, tmp_path)
     np.testing.assert_array_equal(np.stack([f.image for f in frames_at(path, 0.08, 32)]), expected)
 
 
-def test_odd_angles_are_served_alike(plain, tmp_path):
+def test_odd_angles_are_served_the_same(plain, tmp_path):
     path = tmp_path / "odd.mp4"
     path.write_bytes(with_matrix(plain, *turn(30)))
     np.testing.assert_array_equal(

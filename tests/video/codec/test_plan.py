@@ -162,7 +162,7 @@ def check_exact(data: bytes, monkeypatch) -> tuple[int, int]:
     full, info = everything(data)
     assert info.damaged == 0
     assert len(np.unique(full.reshape(len(full), -1), axis=0)) == len(full), (
-        "frames must differ to tell them apart"
+        "frames must differ to be distinguished"
     )
     worked, saved, plain = [], [], decode_plan.make_plan
 
@@ -250,7 +250,7 @@ def test_timestamps_that_contradict_the_stream_give_no_plan(tmp_path, monkeypatc
 @pytest.mark.parametrize("name", ["h264.mp4", "mpeg4_b.avi", "packed.avi", "short.mp4"])
 def test_damage_is_reported_and_what_is_not_stays_exact(folder, name):
     """A damaged picture can change later ones that do not refer to it, so damaged files must be
-    told apart.
+    distinguished.
     """
     data = np.frombuffer((folder / name).read_bytes(), np.uint8)
     rng, message, compared = np.random.default_rng(5), 0, 0

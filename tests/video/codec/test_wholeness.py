@@ -199,7 +199,7 @@ def test_a_fragmented_file_that_ends_within_a_fragment_is_found(files):
         VideoError, match=r"^cut\.mp4: ends within a fragment \(40 frames decode\)|39 frames"
     ):
         probe(data[: index - 1], "cut.mp4")
-    # an index that is cut is of no matter; of fragments that would have followed nothing tells
+    # an index that is cut is of no matter; nothing shows fragments that would have followed
     assert {probe(part, "whole.mp4").note for part in (data, data[: index + 9], data[:index])} == {
         ""
     }

@@ -208,7 +208,7 @@ def test_a_failure_after_gathering_loses_no_shard(folder, tmp_path, monkeypatch)
     assert build_records(config, tmp_path / "out").videos == 2
 
 
-def test_space_that_finished_shards_take_is_not_asked_for_again(folder, tmp_path, monkeypatch):
+def test_space_that_finished_shards_take_is_not_required_again(folder, tmp_path, monkeypatch):
     for i in range(6):
         shutil.copy(folder / "two.avi", folder / f"{i}.avi")
     config = config_for(

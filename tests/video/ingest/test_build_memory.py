@@ -21,7 +21,8 @@ import resource, sys
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.ingest.config import BuildConfig
 if __name__ == "__main__":
-    small, big = (BuildConfig(name, lists=((sys.argv[1 + i], sys.argv[3]),), video_dir=sys.argv[4], storage="video",
+    small, big = (BuildConfig(name, lists=((sys.argv[1 + i], sys.argv[3]),),\
+ video_dir=sys.argv[4], storage="video",
                   workers=2) for i, name in enumerate(("small", "big")))
     build_records(small, sys.argv[5])  # loads everything once
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

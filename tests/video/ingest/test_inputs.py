@@ -143,7 +143,7 @@ def test_a_file_of_the_same_name_in_the_folder_of_another_class_is_another_video
 
 
 def test_a_missing_video_is_never_another_one_of_its_name(tmp_path):
-    """Folders that are no classes: recordings of persons, numbered alike."""
+    """Folders that are no classes: recordings of persons, with the same numbers."""
     for name in ("s1/clip1.mp4", "s1/clip2.mp4", "s2/clip3.mp4"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
@@ -313,7 +313,7 @@ def test_a_missing_video_that_is_nearly_there_is_named(tmp_path):
     assert [video.file for video in inputs.videos] == ["left/b.mp4"]
 
 
-def test_classes_that_clip_reads_alike_are_refused(tmp_path):
+def test_classes_that_clip_reads_as_the_same_are_refused(tmp_path):
     source = make_kinetics400(tmp_path / "k400")
     with (source / "annotations/train.csv").open("a") as file:
         file.write(f'"{KINETICS400[0].upper()}  ",abcdefghijk,0,10,train,0\n')
@@ -333,7 +333,7 @@ def test_entries_that_leave_the_folder_are_refused_unless_a_flag_allows_them(tmp
     for place in ("secret.mp4", "v/in/a.mp4", "far/b.mp4"):
         (tmp_path / place).write_bytes(b"x")
     (tmp_path / "v/linked").symlink_to(tmp_path / "far")
-    # a link in the folder is followed: whoever made the folder made it
+    # a link in the folder is followed: the maker of the folder made it
     lines = ["in/a.mp4 0", "linked/b.mp4 0", f"{file.format(above=tmp_path)} 1"]
     pair = tuple(map(str, write_catalog(tmp_path, lines)))
     inputs = Inputs(BuildConfig("x", lists=(pair,), video_dir=str(tmp_path / "v"), on_error="skip"))

@@ -1,4 +1,4 @@
-"""Building: policies for bad videos, atomicity, reuse, added lists, and TFDS's own build command."""
+"""Building: policies for bad videos, atomicity, reuse, added lists, TFDS's own build command."""
 
 import json
 import shutil
@@ -275,9 +275,8 @@ def test_what_a_build_announces(clips, good_lines, tmp_path):
     assert message[0].startswith("video_folder: 5 videos, ")
     assert message[1] == "video_folder: given list: list (5)"
     assert "measured on 3 of the videos): jpeg " in message[2]
-    assert [message[2].count(word) for word in ("clips/s a core", "the source", "at most 64 frames", "at most 3")] == [
-        4, 4, 1, 1,
-    ]  # fmt: skip
+    words = ("clips/s a core", "the source", "at most 64 frames", "at most 3")
+    assert [message[2].count(word) for word in words] == [4, 4, 1, 1]
     assert message[3] == "video_folder: writing jpeg with at most 3 frames in 1 shard"
 
 

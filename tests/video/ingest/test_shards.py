@@ -202,7 +202,10 @@ def test_a_failed_shard_leaves_nothing_and_finished_ones_are_reported(clips, goo
     (tmp_path / "bad" / inputs.shards()[-1][-1].file).write_bytes(b"")
     with staging_folder(tmp_path / "staging", "x") as staging:
         count = staging.prepare(inputs)
-        message = rf"the file is empty.*; {count - 1} of {count} shards are finished, the next build resumes from them"
+        message = (
+            rf"the file is empty.*; {count - 1} of {count} shards are finished, "
+            r"the next build resumes from them"
+        )
         with pytest.raises(UserError, match=message):
             run_here(staging, count, 1, "test")
         names = sorted(

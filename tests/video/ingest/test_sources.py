@@ -74,7 +74,7 @@ def test_a_replaced_video_that_kept_its_time_is_noticed(folder, tmp_path):
     os.utime(folder / "two.avi", ns=(status.st_atime_ns, status.st_mtime_ns))
     with pytest.raises(UserError, match=CHANGED):
         build_records(config(folder), tmp_path / "out")
-    # records that tell one time only
+    # records that give one time only
     (built.path / "seen.json").write_text(
         json.dumps([pair[0] for pair in json.loads(seen(built.path))])
     )
@@ -86,7 +86,7 @@ def seen(path: Path) -> str:
     return (path / "seen.json").read_text()
 
 
-def test_records_that_tell_one_time_only_are_not_read_again(folder, tmp_path, monkeypatch):
+def test_records_that_give_one_time_only_are_not_read_again(folder, tmp_path, monkeypatch):
     path = build_records(config(folder), tmp_path / "out").path
     (path / "seen.json").write_text(json.dumps([pair[0] for pair in json.loads(seen(path))]))
     monkeypatch.setattr(sources, "file_digest", lambda path: pytest.fail("older than the records"))

@@ -34,8 +34,9 @@ def bad(clips, tmp_path_factory) -> BuildConfig:
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         container.start_encoding()
     lines = [
-        "good.mp4 0", "again.mp4 0", "right turn/astray.mp4 0", "cut.avi 0", "cut.webm 1", "empty.mp4 1", "sound.mp4 1",
-        "none.avi 0", "gone.mp4 0", "good.mp4 0", "what is this", "good.mp4 7",
+        "good.mp4 0", "again.mp4 0", "right turn/astray.mp4 0", "cut.avi 0", "cut.webm 1",
+        "empty.mp4 1", "sound.mp4 1", "none.avi 0", "gone.mp4 0", "good.mp4 0", "what is this",
+        "good.mp4 7",
     ]  # fmt: skip
     pair = write_catalog(folder, lines)
     second = write_catalog(folder, ["good.mp4 1"], stem="second")
@@ -115,7 +116,7 @@ def test_good_videos_have_no_problems(clips, good_lines, tmp_path):
     require_good(checked)
 
 
-def dies(folder, video, tell):
+def dies(folder, video, report):
     """Stands for a decoder that crashes on one file."""
     if video.file == "two.avi":
         os.abort()

@@ -93,7 +93,7 @@ def test_what_is_read_as_what_it_is(tmp_path, name, text, names, ids):
     assert labels.counted == (ids is None)
 
 
-# file, its text, where and what is told
+# file, its text, where and what is reported
 REFUSED = [
     (
         "gaps.txt",
@@ -248,7 +248,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "text", "told"), REFUSED, ids=[row[0] for row in REFUSED])
+@pytest.mark.parametrize(("name", "text", "message"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_what_is_refused_names_line_and_form(tmp_path, name, text, message):
     path = write(tmp_path, name, text)
     for read in (lambda: read_words(str(path), "--labels"), lambda: read_labels(path)):
@@ -258,14 +258,14 @@ def test_what_is_refused_names_line_and_form(tmp_path, name, text, message):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("caf\xe9\nx\ncafe\u0301\n", r"'cafe\u0301' {reads} 'caf\xe9'"),
         ("salt & pepper\nx\nSalt &amp; pepper\n", "'Salt &amp; pepper' {reads} 'salt & pepper'"),
         ("\uff28ug\nx\nhug\n", "'hug' {reads} '\uff28ug'"),
     ],
 )
-def test_names_a_line_that_clip_reads_alike(tmp_path, text, message):
+def test_names_a_line_that_clip_reads_as_the_same(tmp_path, text, message):
     path = write(tmp_path, "l.txt", text)
     with pytest.raises(UserError) as error:
         read_words(str(path), "--labels")

@@ -234,8 +234,8 @@ def test_annotations_are_found_from_above_and_from_inside(downloads, layout, inn
         (
             "hmdb51",
             (
-                "CLASS_test_split1.txt files in it or below; unpack testTrainMulti_7030_splits from "
-                "HMDB-51's"
+                "CLASS_test_split1.txt files in it or below; unpack testTrainMulti_7030_splits "
+                "from HMDB-51's"
             ),
         ),
         (

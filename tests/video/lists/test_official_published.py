@@ -1,4 +1,4 @@
-"""Official downloads against the published lists: the same class ids, names and validation videos."""
+"""Official downloads against the published lists: same class ids, names and validation videos."""
 
 import json
 from collections import Counter
