@@ -13,6 +13,7 @@ NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/t
 # tests/README.md says which tests run where
 JOBS ?= 2
 PYTEST := python -m pytest -n $(JOBS) --dist worksteal
+UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := -m "not (slow or command or hosts or killed)"
 
 .PHONY: help demo test test-all one-device mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup environments clean
@@ -93,10 +94,10 @@ one-device: $(VENV)/.installed-dev
 	$(BIN)/$(PYTEST) --durations=15
 
 mesh: $(VENV)/.installed-dev
-	$(BIN)/$(PYTEST) --mesh
+	$(UNTYPED) $(BIN)/$(PYTEST) --mesh
 
 numeric: $(VENV)/.installed-dev
-	$(BIN)/$(PYTEST) --optimize $(NUMERIC)
+	$(UNTYPED) $(BIN)/$(PYTEST) --optimize $(NUMERIC)
 
 # minutes; what is found is printed with its seed, and kept in fuzz_failures/
 FUZZ_COUNT ?= 2000
@@ -119,13 +120,13 @@ browser: $(VENV)/.installed-browser
 
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
-	$(VENV_NEWEST)/bin/$(PYTEST) $(FAST)
+	$(UNTYPED) $(VENV_NEWEST)/bin/$(PYTEST) $(FAST)
 	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
 ISA ?= SSE4_2
 any-cpu: $(VENV)/.installed-dev
-	XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/$(PYTEST) --optimize $(NUMERIC)
+	$(UNTYPED) XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/$(PYTEST) $(NUMERIC)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

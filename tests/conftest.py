@@ -28,14 +28,15 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 # the user's own text features stay untouched
 os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "text")
 
+import pytest
 from jaxtyping import install_import_hook
 
 import support.typecheck  # noqa: F401
 from support import warm
 
-install_import_hook("vtd_jax", "support.typecheck.check")
-
-import pytest  # noqa: E402
+# shapes and types of arguments; a fifth of the time, and the fast tier has checked them
+if "VTD_JAX_TESTS_UNTYPED" not in os.environ:
+    install_import_hook("vtd_jax", "support.typecheck.check")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("VTD_JAX_SHARED", ROOT.parent / "shared"))
@@ -59,7 +60,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Sets XLA's flags, before JAX reads them: the devices, and how much to optimize."""
+    """Sets XLA's flags before JAX reads them: the devices, and how much to optimize."""
     flags = os.environ.get("XLA_FLAGS", "").split()
     if not config.getoption("optimize"):
         flags += [flag for flag in QUICK if flag not in flags]

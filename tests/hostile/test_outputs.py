@@ -49,7 +49,7 @@ CASES = {
     "build_data over others": (
         "build_data",
         ["--source={}/classes", "--data_dir={}/data", "--name=mine"],
-        "is there, and holds no records",
+        "holds no records",
     ),
     "compare": (
         "compare",
@@ -112,7 +112,7 @@ CASES = {
     "reproduce over videos": (
         "reproduce",
         ["--table=few_shot", "--workdir={}/w", "--only=*_mean"],
-        "no rendered data",
+        "not a rendered data",
     ),
 }
 
