@@ -80,6 +80,7 @@ def test_programs_of_others_are_not_loaded(known):
         if not name.startswith("JAX_COMPILATION")
     }
     settings = settings | {"env": kept, "cold": True}
-    done = harness.check_right("predict", flags, texts=["is not used for compiled programs"], **settings)
+    text = "is not used for compiled programs"
+    done = harness.check_right("predict", flags, texts=[text], **settings)
     assert len([line for line in done.stderr.splitlines() if line.startswith("warning: ")]) == 1
     assert list(programs.rglob("*-cache")) == []
