@@ -21,7 +21,8 @@ FAST := -m "not (slow or command or hosts or killed)"
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
-	@echo "make test-all  every test (minutes): one-device, mesh (eight simulated devices), numeric (compiled as for users)"
+	@echo "make test-all every test that needs nothing beyond $(VENV) (about 20 minutes on 2 cores), which are:"
+	@echo "make one-device, make mesh (eight simulated devices), make numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
@@ -29,7 +30,9 @@ help:
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
-	@echo "make lint    ruff and pyright"
+	@echo "make lint    style, format and types; make format applies what it can"
+	@echo "make setup   the environment with the development tools, $(VENV)"
+	@echo "make clean   removes the environments and the demo's results"
 
 define check_python
 @$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \

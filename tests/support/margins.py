@@ -1,4 +1,4 @@
-"""Pytest plugin: tolerances that leave little room. `pytest -p margins -o
+"""Pytest plugin: tolerances that leave little room. `pytest -p support.margins -o
 enable_assertion_pass_hook=true tests/model`
 
 A test that passes by less than a factor of three passes by one machine's luck. The plugin reads

@@ -1,4 +1,4 @@
-"""Cache folders that a stranger filled: computed again with a warning, never a traceback, a hang or
+"""Cache folders that someone else filled: computed again with a warning, never a traceback, a hang or
 foreign code.
 """
 
@@ -11,7 +11,7 @@ from hostile import harness
 from support.video_files import make_video
 from vtd_jax.cache.programs import FOLDER
 
-pytestmark = pytest.mark.hosts
+pytestmark = pytest.mark.command
 
 WORDS = 256
 
