@@ -1,6 +1,4 @@
-"""Cache folders that someone else filled: computed again with a warning, never a traceback, a hang or
-foreign code.
-"""
+"""Cache folders that someone else filled: computed again with a warning, nothing in them runs."""
 
 import os
 import zlib
