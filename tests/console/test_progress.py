@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from support.terminal import Terminal
+from vtd_jax.console import progress as progress_module
 from vtd_jax.console import status
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Part
@@ -68,12 +69,51 @@ def test_other_units_details_and_an_unknown_total(seconds):
     assert lines == ["a.mp4: 0:06.0, loss 1.5", "a.mp4: 0:12.0 of 0:30.0, 0:09 left"]
 
 
-def test_a_terminal_shows_a_live_line_and_keeps_the_last_one(monkeypatch):
+def _terminal(monkeypatch) -> Terminal:
+    """Makes stderr a terminal; not a fixture, since pytest sets stderr after those."""
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "60")
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setattr(sys, "stdout", io.StringIO())
+    return terminal
+
+
+@pytest.mark.parametrize("stderr", [None, io.StringIO()])
+def test_without_a_terminal_nothing_is_live(monkeypatch, stderr):
+    monkeypatch.setattr(sys, "stderr", stderr)
+    lines = []
+    with Progress("check", 2, "video", every=0, log=lines.append) as progress:
+        progress.add(2)
+    assert lines == ["check: 2 of 2 videos"]
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    with Progress("check", 2, "video", every=0) as progress:
+        progress.add(1)
+    assert any(line.startswith("check: 1 of 2 videos") for line in terminal.lines())
+
+
+def test_a_short_job_leaves_no_line_on_a_terminal(monkeypatch):
+    terminal = _terminal(monkeypatch)
+    with Progress("check", 2, "video") as progress:
+        progress.add(2)
+    assert not any("check" in line for line in terminal.lines())
+
+
+def test_a_log_of_the_callers_own_gets_lines_beside_a_terminal(monkeypatch):
+    _terminal(monkeypatch)
+    lines = []
+    with Progress("check", 4, "video", every=0, log=lines.append) as progress:
+        progress.add(2)
+    assert lines == ["check: 2 of 4 videos"]
+
+
+def test_a_terminal_shows_a_live_line_and_keeps_the_last_one(monkeypatch):
+    terminal = _terminal(monkeypatch)
+    monkeypatch.setattr(progress_module, "SHORT", 0.0)
     with Progress("check", 3, "video") as progress:
         for _ in range(3):
             progress.add()

@@ -235,7 +235,7 @@ def test_a_training_list_that_was_edited_is_written_again(tmp_path, text, capsys
     (tmp_path / "training_list.json").write_text(text)
     save_training_list(tmp_path, LEARNT_FROM)
     assert read_training_list(tmp_path) == noted
-    message = "(base_val (official list; 3 videos)); written again"
+    message = "written again: base_val (official list; 3 videos)"
     warned = capsys.readouterr().err
     assert warned.startswith(f"warning: {tmp_path}/training_list.json: ")
     assert message in warned

@@ -1,20 +1,23 @@
 """How far a long job is: live where a terminal watches, in log lines elsewhere."""
 
-import sys
 import time
 from collections.abc import Callable
 
-from vtd_jax.console.status import Line, Part
+from vtd_jax.console.status import Line, Part, is_visible
 from vtd_jax.durations import clock
 from vtd_jax.terminal import counted, log
+
+# seconds; a job that takes less leaves no line on a terminal
+SHORT = 1.0
+_STDERR = log
 
 
 class Progress:
     """Reports count, rate and time left of a long job.
 
     A terminal shows them in its live line (`rich.progress` cannot drop columns by their rank where
-    the terminal is narrow). Elsewhere a line is logged every few seconds. Both keep a last line
-    when the job is finished, unless it was too short for any line before.
+    the terminal is narrow). Elsewhere, and to a `log` of the caller's own, a line is logged every
+    few seconds. A last line stays when the job is finished, unless it was too short.
     """
 
     def __init__(
@@ -40,8 +43,9 @@ class Progress:
         self._label, self._noun, self._form = label, noun, form
         self._every, self._log = every, log
         self._details: tuple[Part, ...] = ()
-        self._terminal, self._line = sys.stderr.isatty(), Line(label)
-        self._logged, self._shown, self._finished = time.monotonic(), False, False
+        self._visible, self._line = is_visible(), Line(label)
+        self._begun = self._logged = time.monotonic()
+        self._opened = self._has_logged = self._finished = False
         # the rate counts from the first update: compiling or starting workers comes before it
         self._first: tuple[float, float] | None = None
 
@@ -82,21 +86,23 @@ class Progress:
             return
         now = time.monotonic()
         self._finished = bool(self.total) and self.done >= self.total
-        if self._terminal and not self._finished:
+        if self._finished:
+            self._line.close()
+        elif self._visible:
             self._line.clock = False
             self._line.show(*self._parts(now))
             self._open()
-        elif now - self._logged >= self._every or (self._finished and self._shown):
-            self._line.close()
-            self._logged, self._shown = now, True
+        # what the live line shows needs no lines on the same terminal
+        logs = not self._visible or self._log is not _STDERR
+        is_long = self._has_logged or (self._opened and now - self._begun >= SHORT)
+        if (logs and now - self._logged >= self._every) or (self._finished and is_long):
+            self._logged, self._has_logged = now, True
             self._log(", ".join(part.text for part in self._parts(now)))
-        elif self._finished:
-            self._line.close()
 
     def _open(self) -> None:
-        if self._terminal and not self._shown:
+        if self._visible and not self._opened:
             self._line.open()
-            self._shown = True
+            self._opened = True
 
     def _parts(self, now: float) -> tuple[Part, ...]:
         whole = counted(round(self.total), self._noun) if self._noun else self._form(self.total)

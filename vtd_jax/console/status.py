@@ -95,6 +95,11 @@ def clear() -> None:
         line.close()
 
 
+def is_visible() -> bool:
+    """Whether an open line is shown: not in a pipe, on a dumb terminal or after `silence`."""
+    return _SHOWN.console() is not None
+
+
 def silence() -> None:
     """Shows nothing any more: for all processes but rank 0."""
     _SHOWN.silent = True
@@ -139,11 +144,7 @@ class _Shown:
         with self._lock:
             self.remove(line)
             self.lines.append(line)
-            stream = self._terminal()
-            if self.live is not None or stream is None or self.silent:
-                return
-            console = rich.console.Console(file=stream, highlight=False, soft_wrap=True)
-            if not console.is_terminal or console.is_dumb_terminal:
+            if self.live is not None or (console := self.console()) is None:
                 return
             # output that goes into a file must not be shown on the terminal
             self.live = rich.live.Live(
@@ -151,6 +152,13 @@ class _Shown:
                 redirect_stdout=sys.stdout.isatty(), redirect_stderr=sys.stderr.isatty(),
             )  # fmt: skip
             self.live.start()
+
+    def console(self) -> rich.console.Console | None:
+        """Where lines are shown; None if they cannot be."""
+        if self.silent or (stream := self._terminal()) is None:
+            return None
+        console = rich.console.Console(file=stream, highlight=False, soft_wrap=True)
+        return None if not console.is_terminal or console.is_dumb_terminal else console
 
     def remove(self, line: Line) -> None:
         with self._lock:

@@ -190,7 +190,8 @@ def split_table(
         )
         if len(top1) > 2:
             rows.append({"split": "deviation", "top-1": float(np.std(top1, ddof=1))})
-    columns = dict.fromkeys(name for row in rows for name in row)
+    always = ("split", "classes", "videos", "top-1", INTERVAL)
+    columns = dict.fromkeys(name for row in rows or [dict.fromkeys(always)] for name in row)
     optional = ("list", "left out", "top-5", "ECE", "ties")
     unused = {name for name in optional if all(row.get(name) is None for row in rows)}
     columns = tuple(name for name in columns if name not in unused)

@@ -214,8 +214,9 @@ class _Reader:
                 yield np.stack(chunk)
                 chunk = []
                 if self._on_progress:
-                    done = min(frame.seconds, self._length or frame.seconds)
-                    self._on_progress(done, self._length)
+                    # a header may state less than there is: then the length is unknown
+                    length = self._length if frame.seconds < self._length else 0.0
+                    self._on_progress(frame.seconds, length)
         if chunk:
             yield np.stack(chunk)
 

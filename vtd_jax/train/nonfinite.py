@@ -107,7 +107,7 @@ class Guard:
         self._note(one, wrong)
         if self.in_a_row >= LIMIT:
             many = f", and {LIMIT} updates in a row were skipped, so parameters no longer change"
-            raise self._error(one, wrong + many, last_saved)
+            raise self._error(one, wrong + many, last_saved, "their videos")
 
     def stop(self, one: StepSums, wrong: str, last_saved: int) -> NoReturn:
         """Ends the run at this micro-batch.
@@ -122,11 +122,13 @@ class Guard:
         self._note(one, wrong)
         raise self._error(one, wrong, last_saved)
 
-    def _error(self, one: StepSums, wrong: str, last_saved: int) -> Exception:
+    def _error(
+        self, one: StepSums, wrong: str, last_saved: int, videos: str = "the videos of this batch"
+    ) -> Exception:
         skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
         return mark_common(
             UserError(
-                f"step {one.step}: the {wrong}; training stops, the videos of this batch are in "
+                f"step {one.step}: the {wrong}; training stops, {videos} are in "
                 f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
                 f"(with {setting('override')}){skip} may help"
             )

@@ -158,7 +158,7 @@ def save_training_list(workdir: Path, stored: StoredList) -> dict[str, str]:
     except UserError:
         before = None
     if before != noted:
-        warn(f"{path}: was not the training list of this run ({noted['told']}); written again")
+        warn(f"{path}: was not the training list of this run; written again: {noted['told']}")
     write_text(path, json.dumps(noted) + "\n")
     return noted
 

@@ -147,8 +147,9 @@ class StoredCheckpoints:
         if not whole:
             damaged = "; ".join(f"{step}: {why}" for step, why in wrong.items())
             raise UserError(
-                f"{self.folder}: none of its checkpoints is intact ({damaged}); to train from the "
-                f"start, give another {setting('workdir')} or move this folder away"
+                f"{self.folder}: none of its checkpoints is intact ({damaged}); nothing was "
+                f"changed; to train from the start, give another {setting('workdir')} or move "
+                "this folder away"
             )
         damaged = {step: f"damaged, {why}" for step, why in wrong.items()}
         return whole[-1], dict(sorted((damaged | others).items()))
