@@ -56,6 +56,7 @@ def test_one_view_is_the_softmax_of_the_models_logits(model):
     assert result.class_names == NAMES
 
 
+@pytest.mark.slow
 def test_views_are_summed_after_the_softmax(model):
     result = evaluate_split(model, _batches(3, 3, views=4), NAMES, devices=run_devices(1))
     frames = next(_batches(3, 3, views=4))["frames"]

@@ -187,6 +187,7 @@ def test_bad_settings_name_the_field(change, message):
     assert message in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_resnet_takes_no_visual_prompts():
     config = CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2)
     clip = clip_from_state(config, random_state(config))

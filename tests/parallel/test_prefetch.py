@@ -202,6 +202,7 @@ except ValueError as error:
 """
 
 
+@pytest.mark.command
 def test_an_error_while_the_devices_work_keeps_its_exit_status():
     # a thread that waits inside JAX when Python ends aborts the process: 134 instead of 1
     done = warm.run(["-c", ERROR_AHEAD])

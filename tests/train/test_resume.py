@@ -90,6 +90,7 @@ def test_another_runs_checkpoints_are_not_moved(folder, whole, tmp_path):
     assert not (tmp_path / "run" / "damaged").exists()
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_resumes(folder, tmp_path):
     """Its config.json has an earlier name of a field, and one that is no more."""
     two = {"optimizer__gradient_accumulation_steps": 2}

@@ -19,6 +19,8 @@ from vtd_jax.train import step
 from vtd_jax.train.groups import OptimizerConfig
 from vtd_jax.train.optimizer import learning_rate, make_optimizer, update_count
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = ModelConfig(
     text_prompts=4, text_depth=2, visual_prompts=3, visual_depth=2, fusion_heads=4
 )

@@ -97,6 +97,7 @@ def test_as_many_views_as_epochs_change_nothing(folder, tmp_path, changes):
     _assert_same(_run(_config(folder, data__stored_views=2, **changes), tmp_path / "run"), plain)
 
 
+@pytest.mark.slow
 def test_shuffling_and_a_last_partial_batch_stay_as_they_are(folder, tmp_path):
     order = dict(data__shuffle=False, data__drop_remainder=True)
     expected = _run(_config(folder, **order), tmp_path / "plain")

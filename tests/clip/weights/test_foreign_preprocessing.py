@@ -134,6 +134,7 @@ def test_open_clip_images_that_frames_cannot_follow(tmp_path, state, key, value,
     refused(tmp_path, rf"open_clip_config\.json: preprocess_cfg\.{message}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", ["hugging_face"], indirect=True)
 def test_tokenizer_files(folder):
     words, pairs = dict(vocabulary()), [list(pair) for pair in merges()]

@@ -27,6 +27,8 @@ from support.helpers import SMALL
 from vtd_jax.evaluate import views
 from vtd_jax.model.config import ModelConfig
 
+pytestmark = pytest.mark.slow
+
 MODEL = ModelConfig(text_prompts=5, text_depth=2, visual_prompts=3, visual_depth=2)
 
 

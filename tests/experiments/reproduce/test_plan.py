@@ -16,6 +16,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.scenes.benchmark import SceneBenchmark
 from vtd_jax.train.config import flatten
 
+pytestmark = pytest.mark.slow
+
 B16 = Settings("ViT-B-16.pt", CLIPConfig.vit_b16())
 
 
