@@ -14,15 +14,15 @@ NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/t
 JOBS ?= 2
 PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
-FAST := -m "not (slow or command or hosts or killed)"
+FAST := --fast
 
-.PHONY: help demo test test-all one-device mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup environments clean
+.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
 	@echo "make test-all every test that needs nothing beyond $(VENV) (about 20 minutes on 2 cores), which are:"
-	@echo "make one-device, make mesh (eight simulated devices), make numeric (compiled as for users)"
+	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
@@ -91,10 +91,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/$(PYTEST) $(FAST)
 
-test-all: one-device mesh numeric
+test-all: test slow mesh numeric
 
-one-device: $(VENV)/.installed-dev
-	$(BIN)/$(PYTEST) --durations=15
+slow: $(VENV)/.installed-dev
+	$(BIN)/$(PYTEST) -m "slow or command or hosts or killed" --durations=15
 
 mesh: $(VENV)/.installed-dev
 	$(UNTYPED) $(BIN)/$(PYTEST) --mesh
