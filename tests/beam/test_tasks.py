@@ -6,7 +6,7 @@ import json
 import apache_beam as beam
 import pytest
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, names
 from vtd_jax.video.ingest import run
 from vtd_jax.video.ingest.shards import SETTINGS, Staging
 
@@ -27,6 +27,11 @@ def staging(tmp_path) -> Staging:
     (tmp_path / "00000.todo.json").write_text(json.dumps({"key": "k", "videos": [video]}))
     (tmp_path / "a.mp4").write_bytes(b"no video")
     return Staging(tmp_path)
+
+
+def _task(folder, build):
+    """One task, as a Beam worker runs it."""
+    return run._beam_task(str(folder), build, names(), 0)
 
 
 class Recorder:
@@ -63,25 +68,25 @@ def test_the_graph_does_not_grow_with_the_shards(tmp_path, monkeypatch):
 
 
 def test_a_bad_video_is_no_exception_and_stops_the_other_tasks(staging):
-    assert run._beam_task(str(staging.folder), "mine", 0) == 0
+    assert _task(staging.folder, "mine") == 0
     message = staging.folder / "00000.bad"
     assert message.read_text().startswith("list.txt:1: ")
     message.rename(staging.folder / "00007.bad")
-    run._beam_task(str(staging.folder), "mine", 0)
+    _task(staging.folder, "mine")
     assert not message.exists()
     with pytest.raises(UserError, match=r"^list\.txt:1: "):
         run._require_all(staging, 1, None)
 
 
 def test_a_task_of_an_earlier_build_lets_go(staging):
-    assert run._beam_task(str(staging.folder), "an earlier one", 0) == 0
+    assert _task(staging.folder, "an earlier one") == 0
     assert not list(staging.folder.glob("*.bad"))
 
 
 def test_trouble_of_a_worker_is_an_exception_for_the_runner_and_a_line_for_the_user(staging):
     (staging.folder / SETTINGS).unlink()
     with pytest.raises(UserError, match="cannot be read"):
-        run._beam_task(str(staging.folder), "mine", 0)
+        _task(staging.folder, "mine")
     with pytest.raises(UserError, match=r"^Beam: .*settings\.json: cannot be read"):
         run._require_all(staging, 1, RuntimeError("many\nlines"))
 
@@ -92,7 +97,7 @@ def test_a_full_disk_is_trouble_too(staging, monkeypatch):
 
     monkeypatch.setattr(Staging, "write", write)
     with pytest.raises(UserError, match="part: cannot be written"):
-        run._beam_task(str(staging.folder), "mine", 0)
+        _task(staging.folder, "mine")
     assert not list(staging.folder.glob("*.bad"))
     with pytest.raises(UserError, match=r"^Beam: part: cannot be written$"):
         run._require_all(staging, 1, RuntimeError("wrapped"))
@@ -105,21 +110,21 @@ def test_trouble_that_left_no_file_is_reported_by_its_last_line(staging):
 
 def test_a_worker_that_does_not_see_the_folder_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere: a worker cannot read this folder"):
-        run._beam_task(str(tmp_path / "nowhere"), "mine", 0)
+        _task(tmp_path / "nowhere", "mine")
 
 
 def test_a_shard_that_shows_late_is_waited_for(staging, monkeypatch):
     looks = []
 
-    def finished(count):
+    def unfinished(count):
         looks.append(count)
-        return [0] if len(looks) > 1 else []
+        return [] if len(looks) > 1 else [0]
 
-    monkeypatch.setattr(staging, "finished", finished)
+    monkeypatch.setattr(staging, "unfinished", unfinished)
     run._require_all(staging, 1, None)
     assert looks == [1, 1]
 
 
 def test_nothing_is_started_where_all_is_finished(staging, monkeypatch):
-    monkeypatch.setattr(staging, "finished", lambda count: list(range(count)))
+    monkeypatch.setattr(staging, "unfinished", lambda count: [])
     assert run.run_on_beam(staging, 5, None) is None

@@ -255,11 +255,12 @@ def _beam_task(folder: str, build: str, given: Names, index: int) -> int:
         ) from None
     try:
         staging.write(index)
-    except NotWritten as error:
-        write_text(staging.folder / f"{index:05d}.{TROUBLE}", str(error))
-        raise
     except UserError as error:
-        write_text(staging.folder / f"{index:05d}.{BAD}", str(error))
+        # a file that cannot be read or written now may be later; a bad video stays bad
+        may_pass = isinstance(error, NotWritten) or error.__cause__ is not None
+        write_text(staging.folder / f"{index:05d}.{TROUBLE if may_pass else BAD}", str(error))
+        if may_pass:
+            raise
     except Exception:
         write_text(
             staging.folder / f"{index:05d}.{TROUBLE}", traceback.format_exc().splitlines()[-1]
