@@ -86,8 +86,8 @@ def test_what_does_not_fit_ends_with_one_line(tmp_path):
         "error: base_to_novel_kinetics400_16shot_s1 on v5e:2x2: training needs "
     )
     assert message.endswith(
-        " GiB a device, a chip has 15.75; lower data.batch_size=512 and raise "
-        "optimizer.gradient_accumulation_steps=2 by as much or use more chips"
+        " GiB a device, a chip has 15.75; lower --config.data.batch_size=512 and raise "
+        "--config.optimizer.gradient_accumulation_steps=2 by as much or use more chips"
     )
     assert " (does not fit 15.75) |" in output
     assert " (does not fit 15.75) |" in out.read_text()
