@@ -1,5 +1,6 @@
 """Who the other processes are, from arguments and made-up environments."""
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -209,13 +210,9 @@ def test_jax_waits_for_the_tasks_of_an_allocation_that_no_step_started(monkeypat
 def test_jax_does_not_know_open_mpi_5(monkeypatch):
     address = {"JAX_COORDINATOR_ADDRESS": "node1:99"}
     assert plan(None, None, None, MPI | address).num_processes == 4
-    try:
-        found = _asked(monkeypatch, MPI | address)
-    except RuntimeError as error:
-        # JAX 0.12 asks for mpi4py
-        assert "mpi4py" in str(error)
-    else:
-        assert found is None
+    # JAX 0.12 raises: it needs mpi4py
+    with contextlib.suppress(RuntimeError):
+        assert _asked(monkeypatch, MPI | address) is None
 
 
 def test_jax_takes_one_gpu_a_slurm_task(monkeypatch):
