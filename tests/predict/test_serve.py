@@ -15,34 +15,17 @@ from flax import nnx
 from jax import export
 
 from support import warm
-from support.helpers import random_state, served_example
+from support.helpers import served_example
+from support.small_model import LEARNT, served_model
 from support.small_run import SMALL
 from support.video_files import make_audio, make_video
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import Preprocessing
-from vtd_jax.clip.weights.params import clip_from_state
-from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.serve import encode_labels, write_served
 from vtd_jax.video.clip import read_clip
 
 LABELS = ("red", "a green thing", "grüne Wiese")
-NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
-LEARNT = {
-    "text_prompts": 2,
-    "text_depth": 1,
-    "visual_prompts": 1,
-    "visual_depth": 1,
-    "fusion_heads": 4,
-}
-
-
-def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
-    clip = clip_from_state(config, random_state(config), dtype=dtype)
-    # as of a run with memory.remat=block: 3 chunks divide no T here, and none may be requested
-    compute = Compute(remat="block", frame_chunks=3)
-    return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
 
 
 def expected(model, frames, code=None):
@@ -77,7 +60,7 @@ def random_frames(videos, frames=2, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model(**LEARNT, fusion=True, top_n=2)
+    return served_model(**LEARNT, fusion=True, top_n=2)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +87,7 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
         SMALL, preprocessing=Preprocessing((0.5,) * 3, (0.25,) * 3, "squash")
     )
     model, frames, place = (
-        make_model("bfloat16", half, **changes),
+        served_model("bfloat16", half, **changes),
         random_frames(2, frames=1),
         tmp_path / "x.served",
     )
@@ -141,7 +124,11 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
 def test_other_models_can_be_written(config, changes, tmp_path):
     code = np.ones((4, config.embed_dim), np.float32)
     message = write_served(
-        tmp_path / "x.served", make_model(config=config, **changes), list("abcd"), 5, codebook=code
+        tmp_path / "x.served",
+        served_model(config=config, **changes),
+        list("abcd"),
+        5,
+        codebook=code,
     )
     shapes = {name: output["shape"] for name, output in message["outputs"].items()}
     assert shapes == {

@@ -5,43 +5,20 @@ import shutil
 
 import numpy as np
 import pytest
-from flax import nnx
 
-from support.helpers import random_state, served_example
+from support.helpers import served_example
+from support.small_model import LEARNT, served_model
 from support.small_run import SMALL
-from vtd_jax.clip.compute import Compute
-from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
-from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict import serve
 from vtd_jax.predict.serve import write_served
 
 LABELS = ("red", "a green thing", "grüne Wiese")
 
 
-NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
-
-
-LEARNT = {
-    "text_prompts": 2,
-    "text_depth": 1,
-    "visual_prompts": 1,
-    "visual_depth": 1,
-    "fusion_heads": 4,
-}
-
-
-def make_model(dtype="float32", config=SMALL, **changes) -> VTDCLIP:
-    clip = clip_from_state(config, random_state(config), dtype=dtype)
-    # as of a run with memory.remat=block: 3 chunks divide no T here, and none may be requested
-    compute = Compute(remat="block", frame_chunks=3)
-    return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
-
-
 @pytest.fixture(scope="module")
 def model():
-    return make_model(**LEARNT, fusion=True, top_n=2)
+    return served_model(**LEARNT, fusion=True, top_n=2)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +59,7 @@ def test_an_earlier_folder_is_replaced_and_nothing_else_is(model, folder, tmp_pa
 def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypatch):
     own = shutil.copytree(folder, tmp_path / "own.served")
     before = (own / "about.json").read_bytes()
-    plain, code = make_model(), np.ones((1, SMALL.embed_dim), np.float32)
+    plain, code = served_model(), np.ones((1, SMALL.embed_dim), np.float32)
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
@@ -104,7 +81,7 @@ def test_a_failed_write_leaves_what_was_there(model, folder, tmp_path, monkeypat
 
 def test_refusals(model, tmp_path):
     path = tmp_path / "x.served"
-    broken = make_model()
+    broken = served_model()
     broken.logit_scale[...] = np.float32(np.nan)
     for args, options, message in (
         ((model, (), 2), {}, "labels: an empty list"),

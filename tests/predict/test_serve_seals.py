@@ -10,6 +10,7 @@ import pytest
 from flax import nnx
 
 from support.helpers import random_state, served_example
+from support.small_model import NONE
 from support.small_run import SMALL
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
@@ -17,7 +18,6 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.serve import write_served
 
 LABELS = ("red", "a green thing", "grüne Wiese")
-NONE = {"text_prompts": 0, "text_depth": 0, "visual_prompts": 0, "visual_depth": 0, "fusion": False}
 # bytes of a path that are no UTF-8, what JSON writes otherwise, and keys that become texts
 ORIGIN = {"path": "caf\udce9\x1b", 5: (1, 2.5), "10": None, "é": "\U0001f600"}
 

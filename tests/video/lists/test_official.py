@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support import layouts
-from vtd_jax.errors import UserError
+from support.lists import fails, write
 from vtd_jax.video.lists.catalog import Entry
 from vtd_jax.video.lists.locate import VideoIndex
 from vtd_jax.video.lists.official import official_lists
@@ -29,19 +29,6 @@ def downloads(tmp_path_factory) -> dict[str, Path]:
 def counts(listed) -> list[int]:
     found = Counter(entry.label for entry in listed.entries)
     return [found[label] for label in range(len(listed.class_names))]
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def fails(dataset: str, source: Path) -> str:
-    with pytest.raises(UserError) as error:
-        official_lists(dataset, source)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("layout", layouts.OFFICIAL)

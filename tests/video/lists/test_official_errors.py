@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from support import layouts
-from vtd_jax.errors import UserError
+from support.lists import fails, write
 from vtd_jax.video.lists.official import official_lists
 
 
@@ -15,19 +15,6 @@ def downloads(tmp_path_factory) -> dict[str, Path]:
         name: make(tmp_path_factory.mktemp(name.replace(" ", "_")), **options)
         for name, (make, options) in layouts.OFFICIAL.items()
     }
-
-
-def write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def fails(dataset: str, source: Path) -> str:
-    with pytest.raises(UserError) as error:
-        official_lists(dataset, source)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -5,29 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from support.lists import listed, made
 from vtd_jax.video.lists.catalog import Entry, VideoList, read_labels, read_list
-from vtd_jax.video.lists.protocols import own_splits, published_lists
+from vtd_jax.video.lists.protocols import published_lists
 
 pytestmark = pytest.mark.slow
-
-
-def listed(name: str, counts: list[int]) -> VideoList:
-    """A list with so many videos a class; classes are mixed, as official lists of SSv2 are."""
-    videos = sorted((i, label) for label, count in enumerate(counts) for i in range(count))
-    entries = tuple(
-        Entry(f"{name}_{label}_{i}.avi", label, at) for at, (i, label) in enumerate(videos, start=1)
-    )
-    return VideoList(
-        name,
-        entries,
-        tuple(f"class {label}" for label in range(len(counts))),
-        "official",
-        f"{name}.txt",
-    )
-
-
-def made(dataset: str, train: VideoList, val: VideoList, seed: int = 0) -> dict[str, VideoList]:
-    return {found.name: found for found in own_splits(dataset, [val, train], seed)}
 
 
 PUBLISHED = {

@@ -44,7 +44,10 @@ def run_here(staging: Staging, count: int, workers: int, label: str) -> None:
     """
     todo = staging.unfinished(count)
     progress = Progress(label, sum(len(staging.todo(index)) for index in todo), "video")
-    add = lambda message: progress.add(*message)  # noqa: E731
+
+    def add(message: tuple) -> None:
+        progress.add(*message)
+
     processes = min(workers, len(todo))
     try:
         if processes == 1:
