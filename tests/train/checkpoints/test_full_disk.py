@@ -1,11 +1,14 @@
 """A checkpoint that finds no space: one line, whatever orbax and TensorStore would say of it."""
 
+import asyncio
+import gc
 import os
 import textwrap
 
 import pytest
 
 from support import warm
+from vtd_jax.train.checkpoints.orbax_manager import quiet
 
 pytestmark = pytest.mark.slow
 
@@ -45,3 +48,19 @@ def test_a_full_disk_is_one_line(tmp_path):
     for number, line in enumerate(lines):
         assert f"{tmp_path}/{number}/checkpoints/2: " in line
         assert "(File too large); the last one is of step 1" in line
+
+
+@pytest.mark.parametrize("folder, said", [("orbax", False), ("ours", True)])
+def test_a_second_array_that_fails_says_nothing(folder, said, caplog):
+    """Whether asyncio finds a failure that nobody awaited depends on when Python collects it."""
+    quiet()
+    defined = {}
+    code = "async def write(): raise ValueError('no space')"
+    exec(compile(code, f"/site-packages/{folder}/handlers.py", "exec"), defined)
+    loop = asyncio.new_event_loop()
+    failing = loop.create_task(defined["write"]())
+    loop.run_until_complete(asyncio.wait([failing]))
+    del failing
+    gc.collect()
+    loop.close()
+    assert ("never retrieved" in caplog.text) == said

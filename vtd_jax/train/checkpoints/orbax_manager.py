@@ -21,6 +21,7 @@ def quiet() -> None:
     """Silences orbax's reports of a failed write, which is raised in one line."""
     # not restored: orbax's threads end after the manager is closed
     logging.getLogger("absl").addFilter(_raised_elsewhere)
+    logging.getLogger("asyncio").addFilter(_retrieved_elsewhere)
     if not isinstance(sys.unraisablehook, _Hook):
         sys.unraisablehook = _Hook(sys.unraisablehook)
 
@@ -33,6 +34,12 @@ def reason(error: Exception) -> str:
 
 def _raised_elsewhere(record: logging.LogRecord) -> bool:
     return not (record.exc_info and "orbax" in record.pathname)
+
+
+def _retrieved_elsewhere(record: logging.LogRecord) -> bool:
+    # of several arrays that fail, orbax awaits the first only
+    message = record.getMessage()
+    return not ("never retrieved" in message and "orbax" in message)
 
 
 class _Hook:
