@@ -25,8 +25,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
-# the user's own text features stay untouched
-os.environ["VTD_JAX_CACHE"] = os.path.join(os.environ["JAX_COMPILATION_CACHE_DIR"], "text")
+# the user's own text features stay untouched, and those of another session unseen
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    own = tempfile.mkdtemp(prefix="vtd_jax_texts_")
+    os.environ["VTD_JAX_CACHE"] = os.path.join(own, "text")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
 
 import pytest
 from jaxtyping import install_import_hook

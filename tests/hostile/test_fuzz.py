@@ -9,7 +9,7 @@ from hostile.fuzzing import kinds
 
 pytestmark = pytest.mark.slow
 
-SEED, COUNT = 0, 200
+SEED, COUNT = 0, 100
 
 
 @pytest.mark.parametrize("kind", kinds.KINDS)

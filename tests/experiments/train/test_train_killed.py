@@ -18,7 +18,7 @@ from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 
 pytestmark = pytest.mark.killed
 
-EPOCHS, STEPS = 40, 120
+EPOCHS, STEPS = 30, 90
 FIELDS = {
     "optimizer.epochs": EPOCHS,
     "log_every": 1,
@@ -121,7 +121,7 @@ def test_killed_again_and_again_is_bit_for_bit_uninterrupted(flags, tmp_path):
     run = start(0)
     run.wait_until((workdir / "config.json").is_file)
     assert run.end(signal.SIGTERM) == 75
-    assert re.match(r"preempted: (no step was made|saved step \d+ of 120)", run.last_line())
+    assert re.match(r"preempted: (no step was made|saved step \d+ of 90)", run.last_line())
     for number in range(1, 6):
         run, before = start(number), _last(workdir)
         if number % 2:
