@@ -6,8 +6,6 @@ VENV_AOT ?= .venv-aot
 VENV_NEWEST ?= .venv-newest
 BIN := $(VENV)/bin
 OUT ?= demo_output
-# Python compiles the modules that it imports, which are few of those that are installed
-PIP_FLAGS := --quiet --disable-pip-version-check --no-compile
 
 # what shows whether a machine or a version computes and decodes the same
 NUMERIC := tests/model/test_discretize.py tests/model/test_fast.py tests/model/test_fusion.py tests/model/test_vtd_clip.py \
@@ -44,35 +42,35 @@ endef
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install $(PIP_FLAGS) -r requirements.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/pip install $(PIP_FLAGS) -c requirements.txt -e '.[dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev]'
 	@touch $@
 
 # the `parity` extra without torchvision, which clip-anytorch asks for and our comparison does not need
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
-	$(BIN)/pip install $(PIP_FLAGS) -c requirements.txt 'torch==2.13.0'
-	$(BIN)/pip install $(PIP_FLAGS) --no-deps 'clip-anytorch==2.6.0'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0'
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
-	$(BIN)/pip install $(PIP_FLAGS) -c requirements.txt -e '.[browser]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[browser]'
 	@touch $@
 
 # Beam cannot use protobuf 7
 $(VENV_BEAM)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_BEAM)
-	$(VENV_BEAM)/bin/pip install $(PIP_FLAGS) -c requirements.txt -e '.[beam,dev]'
+	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,dev]'
 	@touch $@
 
 # with libtpu, JAX looks for a TPU wherever it starts
 $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_AOT)
-	$(VENV_AOT)/bin/pip install $(PIP_FLAGS) -c requirements.txt -e '.[aot,dev]'
+	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
 	@touch $@
 
 # no constraints: what a user of the wheel gets
@@ -80,7 +78,7 @@ NEWEST_PYTHON ?= $(PYTHON)
 $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
-	$(VENV_NEWEST)/bin/pip install $(PIP_FLAGS) --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev
