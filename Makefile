@@ -124,7 +124,7 @@ browser: $(VENV)/.installed-browser
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
 	$(UNTYPED) JAX_REMAT3=True $(VENV_NEWEST)/bin/$(PYTEST) $(FAST)
-	$(UNTYPED) JAX_REMAT3=True $(VENV_NEWEST)/bin/$(PYTEST) tests/train/test_step.py tests/model/test_vtd_clip.py
+	$(UNTYPED) JAX_REMAT3=True $(VENV_NEWEST)/bin/$(PYTEST) -m slow tests/train/test_step.py tests/model/test_vtd_clip.py
 	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
