@@ -21,7 +21,7 @@ FAST := --fast
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
-	@echo "make test-all every test that needs nothing beyond $(VENV) (about 20 minutes on 2 cores), which are:"
+	@echo "make test-all every test that needs nothing beyond $(VENV) (20 to 60 minutes on 2 cores), which are:"
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
