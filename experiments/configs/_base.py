@@ -93,9 +93,7 @@ def base_config(
 
 
 def prompts(config: Any, count: int, depth: int) -> None:
-    """Sets `count` prompts in `depth` layers of both towers, and rematerialises blocks."""
-    # visual prompts send gradients through the image tower, whose activations fill the memory
-    config.memory.remat = "block"
+    """Sets `count` prompts in `depth` layers of both towers."""
     config.model.update(
         text_prompts=count, text_depth=depth, visual_prompts=count, visual_depth=depth
     )

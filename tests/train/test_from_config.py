@@ -3,6 +3,7 @@
 import pytest
 
 from support import small_run
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
@@ -70,3 +71,44 @@ def test_base_classes_must_be_those_learnt(folder):
         from_config.check_splits(
             config, from_config.open_training(config), from_config.open_splits(config)
         )
+
+
+GIB = 2**30
+B16 = CLIPConfig.vit_b16()
+VIDEOS = {"data__batch_size": 8, "data__frames": 16, "model__visual_prompts": 16}
+
+
+@pytest.mark.parametrize("platform, memory, changes, expected", [
+    # a chip's own attention is computed again in any case
+    ("tpu", 16 * GIB, {}, "dots"),
+    ("tpu", 4 * GIB, {}, "block"),
+    ("cuda", 80 * GIB, {}, "dots"),
+    ("cpu", 32 * GIB, {}, "none"),
+    ("cpu", 8 * GIB, {}, "block"),
+    # half of the frames at a time
+    ("tpu", 4 * GIB, {"memory__frame_chunks": 2}, "dots"),
+    # no gradient goes through the image tower
+    ("tpu", 1 * GIB, {"model__visual_prompts": 0}, "dots"),
+    ("tpu", 16 * GIB, {"data__batch_size": 64}, "block"),
+    # what is asked for is taken
+    ("tpu", 1 * GIB, {"memory__remat": "none"}, "none"),
+    ("cpu", 99 * GIB, {"memory__remat": "dots"}, "dots"),
+])  # fmt: skip
+def test_remat_auto_is_the_least_that_fits(folder, platform, memory, changes, expected):
+    changes = {"clip__dtype": "bfloat16"} | VIDEOS | changes
+    asked = {"platform": platform, "memory": memory, "devices": 1}
+    compute = from_config.compute_of(_config(folder, **changes), B16, **asked)
+    assert (compute.remat, compute.platform) == (expected, platform)
+
+
+def test_what_is_kept_depends_on_the_frames_of_one_device(folder):
+    config = _config(folder, clip__dtype="bfloat16", **VIDEOS | {"data__batch_size": 64})
+    asked = {"platform": "tpu", "memory": 16 * GIB}
+    found = [from_config.compute_of(config, B16, devices=n, **asked).remat for n in (1, 4, 8)]
+    assert found == ["block", "block", "dots"]
+
+
+def test_the_memory_of_this_machine_is_known(folder):
+    config = _config(folder, memory__remat="auto", memory__attention="xla")
+    compute = from_config.build_model(config).compute
+    assert (compute.remat, compute.attention) == ("none", "xla")

@@ -11,6 +11,8 @@ from vtd_jax.printable import brief
 ACTIVATIONS = ("quick_gelu", "gelu", "gelu_tanh")
 # of a tower's blocks, see `stack.layout`
 LAYOUTS = ("auto", "list", "scan")
+# of attention, see `attention.choice`
+WAYS = ("auto", "xla", "pallas", "cudnn")
 # pixels
 MOST_RESOLUTION = 4096
 # the largest sizes that a file may give, far beyond any published tower

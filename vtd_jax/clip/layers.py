@@ -1,18 +1,14 @@
-"""The pieces both CLIP transformers are made of: frozen arrays, LayerNorm, attention, blocks."""
+"""The pieces the towers are made of: frozen arrays, linear layers, LayerNorm, activations."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
-from vtd_jax.clip.attention import attend
 from vtd_jax.clip.matmul import product
-
-# picks the positions of `[B, N, W]` whose results are wanted
-Rows = Callable[[Array], Array]
 
 
 class Frozen(nnx.Variable):
@@ -24,14 +20,23 @@ def zeros(*shape: int) -> Frozen:
     return Frozen(jnp.zeros(shape, jnp.float32))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2))
-def activation(name: str, x: Float[Array, "..."], dtype: jnp.dtype) -> Float[Array, "..."]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 2, 3))
+def activation(
+    name: str, x: Float[Array, "..."], dtype: jnp.dtype, apart: bool = False
+) -> Float[Array, "..."]:
     """`quick_gelu` (OpenAI: `x · sigmoid(1.702 x)`), the exact `gelu` (most open_clip models) or
-    its approximation `gelu_tanh` of a float32 `x`.
+    its approximation `gelu_tanh`, computed in float32.
 
     Returns `dtype`, and keeps no more than `x` in that dtype for the backward pass.
+
+    Args:
+      name: which one.
+      x: what the MLP's first product gives.
+      dtype: of the result.
+      apart: whether its gradient is computed once, apart from the product that takes it. Inside of
+        one, a TPU or GPU computes it again for every tile.
     """
-    return _gelu(name, x).astype(dtype)
+    return _gelu(name, x.astype(jnp.float32)).astype(dtype)
 
 
 def _gelu(name: str, x: Array) -> Array:
@@ -42,13 +47,23 @@ def _gelu(name: str, x: Array) -> Array:
     )
 
 
-def _activation_forward(name: str, x: Array, dtype: jnp.dtype) -> tuple[Array, Array]:
-    return _gelu(name, x).astype(dtype), x.astype(dtype)
+def _activation_forward(
+    name: str, x: Array, dtype: jnp.dtype, apart: bool
+) -> tuple[Array, tuple[Array, Array]]:
+    # an empty array has the dtype of `x`
+    kept = checkpoint_name(x.astype(dtype), "hidden"), jnp.zeros((0,), x.dtype)
+    return _gelu(name, x.astype(jnp.float32)).astype(dtype), kept
 
 
-def _activation_backward(name: str, dtype: jnp.dtype, x: Array, cotangent: Array) -> tuple[Array]:
+def _activation_backward(
+    name: str, dtype: jnp.dtype, apart: bool, kept: tuple[Array, Array], cotangent: Array
+) -> tuple[Array]:
+    x, like = kept
     pull_back = jax.vjp(functools.partial(_gelu, name), x.astype(jnp.float32))[1]
-    return pull_back(cotangent.astype(jnp.float32))
+    (gradient,) = pull_back(cotangent.astype(jnp.float32))
+    if apart:
+        gradient = jax.lax.optimization_barrier(gradient.astype(dtype))
+    return (gradient.astype(like.dtype),)
 
 
 activation.defvjp(_activation_forward, _activation_backward)
@@ -62,12 +77,25 @@ class Linear(nnx.Module):
         self.bias = zeros(n_out)
 
     def __call__(
-        self, x: Float[Array, "... i"], columns: slice = slice(None)
+        self, x: Float[Array, "... i"], columns: slice = slice(None), device: str = "cpu"
     ) -> Float[Array, "... o"]:
-        """float32 sums of products in the dtype of `x`, only `columns` of the output."""
-        kernel = self.kernel[...][:, columns].astype(x.dtype)
+        """Sums of products in the dtype of `x`, only `columns` of the output.
+
+        Returns float32; on a GPU the dtype of `x`, because a product that writes float32 for
+        another kernel to round moves three times the bytes.
+
+        Args:
+          x: tokens.
+          columns: of the output.
+          device: that the layout is for: a TPU's product takes the axes of `x` as they are, without
+            a copy; a CPU's takes one merged axis.
+        """
+        kernel, bias = self.kernel[...][:, columns].astype(x.dtype), self.bias[...][columns]
+        if device != "cpu" and x.ndim == 3:
+            out = x.dtype if device == "gpu" else jnp.dtype(jnp.float32)
+            return product("bni,io->bno", x, kernel, out) + bias.astype(out)
         flat = product("mi,io->mo", x.reshape(-1, x.shape[-1]), kernel)
-        return flat.reshape(*x.shape[:-1], -1) + self.bias[...][columns]
+        return flat.reshape(*x.shape[:-1], -1) + bias
 
 
 class LayerNorm(nnx.Module):
@@ -80,81 +108,38 @@ class LayerNorm(nnx.Module):
 
     def __call__(self, x: Float[Array, "... w"]) -> Float[Array, "... w"]:
         """Returns the dtype of `x`."""
-        x32 = x.astype(jnp.float32)
-        # two passes: E[x²] - E[x]² would cancel in float32
-        centred = x32 - x32.mean(-1, keepdims=True)
-        variance = jnp.square(centred).mean(-1, keepdims=True)
-        unit = centred * jax.lax.rsqrt(variance + self.eps)
-        return (unit * self.scale[...] + self.bias[...]).astype(x.dtype)
+        return _normalized(self.eps, x, self.scale[...], self.bias[...])
 
 
-class Attention(nnx.Module):
-    """Attention of tokens to themselves and to a context shared by all rows of the batch."""
-
-    def __init__(self, width: int, head_width: int):
-        self.qkv = Linear(width, 3 * width)
-        self.out = Linear(width, width)
-        self.heads = width // head_width
-
-    def __call__(
-        self,
-        x: Float[Array, "b n w"],
-        mask: Float[Array, "... q m"] | None = None,
-        context: Float[Array, "p w"] | None = None,
-        rows: Rows | None = None,
-    ) -> Float[Array, "b q w"]:
-        """What every wanted position takes from the context and from all positions; float32,
-        softmax over keys too.
-
-        Args:
-          x: tokens.
-          mask: added to the scores; M keys are the P of the context, then the N of `x`.
-          context: further tokens, the same for the whole batch, which are keys and values only.
-          rows: picks the wanted positions; None for all.
-        """
-        width = x.shape[-1]
-        if rows is None:
-            q, k, v = jnp.split(self.qkv(x).astype(x.dtype), 3, axis=-1)
-        else:
-            q = self.qkv(rows(x), slice(0, width)).astype(x.dtype)
-            k, v = jnp.split(self.qkv(x, slice(width, 3 * width)).astype(x.dtype), 2, axis=-1)
-        if context is not None:
-            # the context's few queries are not needed, but slicing the weights costs more than
-            # computing them
-            seen = jnp.split(self.qkv(context).astype(x.dtype), 3, axis=-1)[1:]
-            shared = (jnp.broadcast_to(y, (x.shape[0], *y.shape)) for y in seen)
-            k, v = (jnp.concatenate(pair, axis=1) for pair in zip(shared, (k, v)))
-        # scaling q is less work than scaling the scores, which are `[n, m]`
-        q, k, v = self._split(q) * (width // self.heads) ** -0.5, self._split(k), self._split(v)
-        return self.out(jnp.moveaxis(attend(q, k, v, mask), 1, 2).reshape(x.shape[0], -1, width))
-
-    def _split(self, x: Float[Array, "b n w"]) -> Float[Array, "b h n c"]:
-        return jnp.moveaxis(x.reshape(*x.shape[:2], self.heads, -1), 2, 1)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _normalized(eps: float, x: Array, scale: Array, bias: Array) -> Array:
+    return _normalized_forward(eps, x, scale, bias)[0]
 
 
-class Block(nnx.Module):
-    """Pre-LN transformer block: attention, then an MLP, each added to its input."""
+def _normalized_forward(
+    eps: float, x: Array, scale: Array, bias: Array
+) -> tuple[Array, tuple[Array, ...]]:
+    x32 = x.astype(jnp.float32)
+    mean = checkpoint_name(x32.mean(-1, keepdims=True), "stats")
+    # two passes: E[x²] - E[x]² would cancel in float32
+    centred = x32 - mean
+    variance = jnp.square(centred).mean(-1, keepdims=True)
+    inverse = checkpoint_name(jax.lax.rsqrt(variance + eps), "stats")
+    # two numbers a token are kept: four passes over the tokens would find them again
+    return (centred * inverse * scale + bias).astype(x.dtype), (x, scale, mean, inverse)
 
-    def __init__(
-        self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None
-    ):
-        self.ln_1 = LayerNorm(width)
-        self.attn = Attention(width, head_width)
-        self.ln_2 = LayerNorm(width)
-        self.c_fc = Linear(width, mlp_width or 4 * width)
-        self.c_proj = Linear(mlp_width or 4 * width, width)
-        self.activation = activation_name
 
-    def __call__(
-        self,
-        x: Float[Array, "b n w"],
-        mask: Float[Array, "... q m"] | None = None,
-        context: Float[Array, "p w"] | None = None,
-        rows: Rows | None = None,
-    ) -> Float[Array, "b q w"]:
-        """The wanted positions, in the dtype of `x`; arguments as in `Attention`."""
-        seen = None if context is None else self.ln_1(context)
-        attended = self.attn(self.ln_1(x), mask, seen, rows)
-        x = ((x if rows is None else rows(x)) + attended).astype(x.dtype)
-        hidden: Array = activation(self.activation, self.c_fc(self.ln_2(x)), x.dtype)
-        return (x + self.c_proj(hidden)).astype(x.dtype)
+def _normalized_backward(
+    eps: float, kept: tuple[Array, ...], cotangent: Array
+) -> tuple[Array, Array, Array]:
+    x, scale, mean, inverse = kept
+    cotangent = cotangent.astype(jnp.float32)
+    unit = (x.astype(jnp.float32) - mean) * inverse
+    of_unit = cotangent * scale
+    along = (of_unit * unit).mean(-1, keepdims=True)
+    of_x = (of_unit - of_unit.mean(-1, keepdims=True) - unit * along) * inverse
+    rows = tuple(range(x.ndim - 1))
+    return of_x.astype(x.dtype), (cotangent * unit).sum(rows), cotangent.sum(rows)
+
+
+_normalized.defvjp(_normalized_forward, _normalized_backward)

@@ -8,18 +8,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from vtd_jax.clip.block import KEPT, Block
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Block
 
-# primitives that slice a layer's weights from the stack and round them: cheap to recompute
-_CUTTING = ("dynamic_slice", "squeeze", "slice", "convert_element_type")
 # (block, carry, this layer's part of `each`) -> the next carry
 Step = Callable[[Block, Any, Any], Any]
 
 
 def layout(asked: str = "auto", platform: str | None = None) -> str:
-    """How blocks are stored: "list" (unrolled, faster on a CPU) or "scan" (one loop body, which
-    compiles sooner for a TPU or GPU).
+    """How blocks are stored: "list" (unrolled, faster on a CPU and a GPU) or "scan" (one loop body,
+    which compiles much sooner for a TPU).
 
     Args:
       asked: "auto" chooses by `platform`.
@@ -27,7 +25,7 @@ def layout(asked: str = "auto", platform: str | None = None) -> str:
     """
     if asked != "auto":
         return asked
-    return "list" if (platform or jax.default_backend()) == "cpu" else "scan"
+    return "scan" if (platform or jax.default_backend()) == "tpu" else "list"
 
 
 def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List | Block:
@@ -109,14 +107,13 @@ def recomputed(
       remat: "none", "block" or "dots".
       stacked: whether it runs inside a scan over stacked layers.
     """
-    policies = jax.checkpoint_policies
-    if remat == "none":
-        # without this policy a scan keeps every layer's weights, a second copy of the tower
-        return jax.checkpoint(function, policy=_all_but_weights) if stacked else function
-    # attention's products have batch axes and are large, so "dots" recomputes them too
-    keep = policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
-    return jax.checkpoint(function, policy=keep)
-
-
-def _all_but_weights(primitive: Any, *_: Any, **__: Any) -> bool:
-    return primitive.name not in _CUTTING
+    if remat == "none" and not stacked:
+        return function
+    # a loop reads arrays back from a stack: for q, k and v that takes longer than their product
+    dots = KEPT if stacked else (*KEPT, "qkv")
+    # attention is computed again for "dots": its arrays are the largest
+    kept = {"none": (*KEPT, "qkv", "powers", "mixed"), "dots": dots, "block": ()}[remat]
+    # without a policy a scan keeps every layer's weights, a second copy of the tower
+    policy = jax.checkpoint_policies.save_only_these_names(*kept) if kept else None
+    # rounds of a loop cannot be merged with each other anyway
+    return jax.checkpoint(function, policy=policy, prevent_cse=not stacked)

@@ -1,14 +1,18 @@
 """CLIP's causal text transformer, with room for learnable prompt tokens."""
 
+import functools
+
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
+from vtd_jax.clip.attention import mask_of
+from vtd_jax.clip.block import Block
 from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Block, LayerNorm, zeros
+from vtd_jax.clip.layers import LayerNorm, zeros
 from vtd_jax.clip.matmul import precision
 from vtd_jax.clip.stack import block_at, blocks, count, layout, recomputed, run_blocks
 
@@ -47,18 +51,18 @@ class TextTransformer(nnx.Module):
             row i the activations before block i (no positional embedding is added to those).
             All texts must begin with the same token and end behind the prompts, as those of
             `tokenize` do. Traced tokens that break this give NaN; known ones take the plain path.
-          compute: `plain` and `remat` are used.
+          compute: all but `frame_chunks` is used.
         """
         # the end token has the highest id
         ends = tokens.argmax(axis=-1)
         if compute.plain:
-            x = self._every_position(tokens, prompts, ends, compute.remat)
+            x = self._every_position(tokens, prompts, ends, compute)
         elif prompts is None:
-            x = self._end_position(tokens, ends, compute.remat)
+            x = self._end_position(tokens, ends, compute)
         elif _may_share_prefix(tokens, prompts.shape[1]):
-            x = self._end_position_behind_prefix(tokens, prompts, ends, compute.remat)
+            x = self._end_position_behind_prefix(tokens, prompts, ends, compute)
         else:
-            x = self._every_position(tokens, prompts, ends, compute.remat)
+            x = self._every_position(tokens, prompts, ends, compute)
         pooled = self.ln_final(x).astype(jnp.float32)
         return jnp.matmul(pooled, self.text_projection[...], precision=precision(pooled))
 
@@ -67,41 +71,38 @@ class TextTransformer(nnx.Module):
         tokens: Int[Array, "k l"],
         prompts: Float[Array, "depth p w"] | None,
         ends: Int[Array, " k"],
-        remat: str,
+        compute: Compute,
     ) -> Float[Array, "k w"]:
         """End-of-text positions, computed with every position in every block: the reference."""
         x, depth, layers = self.token_embedding[...][tokens], 1, count(self.blocks)
         if prompts is not None:
             x, depth = _replace(x, prompts[0]), prompts.shape[0]
         x = (x + self._positions(0, tokens.shape[1])).astype(self.dtype)
-        mask = _causal(tokens.shape[1])
         deep = None if prompts is None else prompts[1:].astype(self.dtype)
 
         def with_prompt(block: Block, x: Array, prompt: Array) -> Array:
-            return _replace(block(x, mask), prompt)
+            return _replace(block(x, compute, causal=True), prompt)
 
-        def alone(block: Block, x: Array, _: None) -> Array:
-            return block(x, mask)
-
-        x = run_blocks(self.blocks, x, range(depth - 1), with_prompt, deep, remat)
-        x = run_blocks(self.blocks, x, range(depth - 1, layers), alone, remat=remat)
+        alone = functools.partial(_alone, compute)
+        x = run_blocks(self.blocks, x, range(depth - 1), with_prompt, deep, compute.remat)
+        x = run_blocks(self.blocks, x, range(depth - 1, layers), alone, remat=compute.remat)
         return x[jnp.arange(tokens.shape[0]), ends]
 
     def _end_position(
-        self, tokens: Int[Array, "k l"], ends: Int[Array, " k"], remat: str
+        self, tokens: Int[Array, "k l"], ends: Int[Array, " k"], compute: Compute
     ) -> Float[Array, "k w"]:
         """The same without prompts; the last block computes only the end-of-text positions."""
-        x = self._embed(tokens, 0)
-        mask, before = _causal(tokens.shape[1]), range(count(self.blocks) - 1)
-        x = run_blocks(self.blocks, x, before, lambda block, x, _: block(x, mask), remat=remat)
-        return self._last_block(x, None, mask, ends, remat)
+        x, before = self._embed(tokens, 0), range(count(self.blocks) - 1)
+        alone = functools.partial(_alone, compute)
+        x = run_blocks(self.blocks, x, before, alone, remat=compute.remat)
+        return self._last_block(x, None, ends, compute)
 
     def _end_position_behind_prefix(
         self,
         tokens: Int[Array, "k l"],
         prompts: Float[Array, "depth p w"],
         ends: Int[Array, " k"],
-        remat: str,
+        compute: Compute,
     ) -> Float[Array, "k w"]:
         """The same with prompts, where the first token and the prompts are a prefix of all texts.
 
@@ -110,7 +111,6 @@ class TextTransformer(nnx.Module):
         """
         start, last = 1 + prompts.shape[1], count(self.blocks) - 1
         own = self._embed(tokens[:, start:], start)
-        mask = _causal(tokens.shape[1])
         first = jnp.concatenate([self.token_embedding[...][tokens[0, :1]], prompts[0]])
         prefix = (first + self._positions(0, start)).astype(self.dtype)[None]
         # the last block's output at the prompts is never used
@@ -120,12 +120,14 @@ class TextTransformer(nnx.Module):
             block: Block, carry: tuple[Array, Array], prompt: Array | None
         ) -> tuple[Array, Array]:
             own, prefix = carry
-            own, prefix = block(own, mask[start:], prefix[0]), block(prefix, mask[:start, :start])
+            own = block(own, compute, causal=True, context=prefix[0])
+            prefix = block(prefix, compute, causal=True)
             return own, prefix if prompt is None else _replace(prefix, prompt)
 
-        carry = run_blocks(self.blocks, (own, prefix), range(len(deep)), both, deep, remat)
-        own, prefix = run_blocks(self.blocks, carry, range(len(deep), last), both, remat=remat)
-        x = self._last_block(own, prefix, mask, ends, remat)
+        remat, depth = compute.remat, len(deep)
+        carry = run_blocks(self.blocks, (own, prefix), range(depth), both, deep, remat)
+        own, prefix = run_blocks(self.blocks, carry, range(depth, last), both, remat=remat)
+        x = self._last_block(own, prefix, ends, compute)
         # traced tokens could not be checked before: texts without a common prefix become NaN
         shared = jnp.all(tokens[:, 0] == tokens[0, 0]) & jnp.all(ends >= start)
         return jnp.where(shared, x, jnp.nan)
@@ -134,19 +136,22 @@ class TextTransformer(nnx.Module):
         self,
         own: Float[Array, "k s w"],
         prefix: Float[Array, "1 p w"] | None,
-        mask: Float[Array, "l l"],
         ends: Int[Array, " k"],
-        remat: str,
+        compute: Compute,
     ) -> Float[Array, "k w"]:
         """The last block at the end-of-text positions; `own` are the positions after the prefix."""
-        at = (ends - (0 if prefix is None else prefix.shape[1]))[:, None, None]
+        start = 0 if prefix is None else prefix.shape[1]
+        at = (ends - start)[:, None, None]
+        mask = mask_of(start + own.shape[1], 0, causal=True)
+
+        def rows(x: Array) -> Array:
+            return jnp.take_along_axis(x, at, axis=1)
 
         def last(own: Array, prefix: Array | None) -> Array:
-            block = block_at(self.blocks, count(self.blocks) - 1)
-            seen = mask[ends][:, None, None]
-            return block(own, seen, prefix, lambda x: jnp.take_along_axis(x, at, axis=1))
+            block, seen = block_at(self.blocks, count(self.blocks) - 1), mask[ends][:, None, None]
+            return block.of_rows(own, compute, rows, context=prefix, mask=seen)
 
-        return recomputed(last, remat)(own, None if prefix is None else prefix[0])[:, 0]
+        return recomputed(last, compute.remat)(own, None if prefix is None else prefix[0])[:, 0]
 
     def _embed(self, tokens: Int[Array, "k s"], start: int) -> Float[Array, "k s w"]:
         """Tokens with the positions from `start` on."""
@@ -167,9 +172,9 @@ def _may_share_prefix(tokens: Int[Array, "k l"], length: int) -> bool:
     return bool((known[:, 0] == known[0, 0]).all() and (known.argmax(axis=-1) > length).all())
 
 
-def _causal(positions: int) -> Float[Array, "n n"]:
-    """0 where a position may look, -inf at those after it."""
-    return jnp.triu(jnp.full((positions, positions), -jnp.inf, jnp.float32), k=1)
+def _alone(compute: Compute, block: Block, x: Float[Array, "k l w"], _: None) -> Array:
+    """A block without prompts of its own."""
+    return block(x, compute, causal=True)
 
 
 def _replace(

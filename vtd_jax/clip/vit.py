@@ -1,12 +1,18 @@
 """CLIP's vision transformer, with room for learnable prompt tokens."""
 
+import dataclasses
+import functools
+
 import jax.numpy as jnp
 from flax import nnx
+from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
 
+from vtd_jax.clip.attention import cudnn
+from vtd_jax.clip.block import Block
 from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Block, Frozen, LayerNorm, zeros
+from vtd_jax.clip.layers import Frozen, LayerNorm, zeros
 from vtd_jax.clip.matmul import precision, product
 from vtd_jax.clip.stack import block_at, blocks, count, layout, recomputed, run_blocks
 from vtd_jax.errors import UserError
@@ -68,35 +74,45 @@ class VisionTransformer(nnx.Module):
           prompts: learnable tokens a layer. Row 0 is appended after the patch tokens, before
             `ln_pre`; row i takes the place of the last P activations before block i (VTD-CLIP's
             deep visual prompts).
-          compute: `plain` and `remat` are used.
+          compute: all but `frame_chunks` is used.
         """
         x = self.ln_pre(self.embed(images))
+        if compute.device == "gpu":
+            # else XLA puts images innermost, and transposes around every attention
+            x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
             # the first prompts enter before ln_pre, the deep ones after it
             prompts = jnp.concatenate([self.ln_pre(prompts[:1]), prompts[1:]])
-        tower = self._every_token if compute.plain else self._class_token
-        pooled = self.ln_post(tower(x, prompts, compute.remat)[:, 0]).astype(jnp.float32)
+        if compute.plain:
+            x = self._every_token(x, prompts, compute)
+        else:
+            way = block_at(self.blocks, 0).attn.way(compute, x.shape[1], x.dtype)
+            tower = self._class_token_of_rows if way == "cudnn" else self._class_token
+            x = tower(x, prompts, compute)
+        pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 
     def _every_token(
-        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, remat: str
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, compute: Compute
     ) -> Float[Array, "n m w"]:
-        """All tokens after the last block: the reference."""
-        layers = count(self.blocks)
+        """All tokens after the last block: the reference, by XLA."""
+        layers, remat = count(self.blocks), compute.remat
+        compute = dataclasses.replace(compute, attention="xla")
+        alone = functools.partial(_alone, compute)
         if prompts is None:
-            return run_blocks(self.blocks, x, range(layers), _alone, remat=remat)
+            return run_blocks(self.blocks, x, range(layers), alone, remat=remat)
         x = jnp.concatenate([x, _for_all(prompts[0], x)], axis=1)
         depth, length = prompts.shape[:2]
 
         def replacing(block: Block, x: Array, prompt: Array) -> Array:
-            return jnp.concatenate([block(x)[:, :-length], _for_all(prompt, x)], axis=1)
+            return jnp.concatenate([block(x, compute)[:, :-length], _for_all(prompt, x)], axis=1)
 
         x = run_blocks(self.blocks, x, range(depth - 1), replacing, prompts[1:], remat)
-        return run_blocks(self.blocks, x, range(depth - 1, layers), _alone, remat=remat)
+        return run_blocks(self.blocks, x, range(depth - 1, layers), alone, remat=remat)
 
     def _class_token(
-        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, remat: str
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, compute: Compute
     ) -> Float[Array, "n 1 w"]:
         """The class token after the last block.
 
@@ -104,36 +120,73 @@ class VisionTransformer(nnx.Module):
         the last block. Such prompts are keys and values only, the same for all images. The last
         block computes only the class token.
         """
-        last = count(self.blocks) - 1
+        last, remat = count(self.blocks) - 1, compute.remat
         replaced, context = 0, None
         if prompts is not None:
             replaced = prompts.shape[0] - 1
-            x = run_blocks(
-                self.blocks, x, range(replaced), _beside_prompt, prompts[:replaced], remat
-            )
+
+            def beside(block: Block, x: Array, prompt: Array) -> Array:
+                return block(x, compute, context=prompt)
+
+            x = run_blocks(self.blocks, x, range(replaced), beside, prompts[:replaced], remat)
             if replaced == last:
                 context = prompts[last]
             else:
                 # no block replaces these prompts, so they remain as tokens of every image
                 x = jnp.concatenate([x, _for_all(prompts[replaced], x)], axis=1)
-        x = run_blocks(self.blocks, x, range(replaced, last), _alone, remat=remat)
+        alone = functools.partial(_alone, compute)
+        x = run_blocks(self.blocks, x, range(replaced, last), alone, remat=remat)
+        return self._last_block(x, context, compute)
+
+    def _class_token_of_rows(
+        self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, compute: Compute
+    ) -> Float[Array, "n 1 w"]:
+        """The same for cuDNN, whose keys and values must be of the row.
+
+        Prompts are tokens at the end of each row, which a block with prompts of its own overwrites:
+        every array keeps its length, and nothing is copied to make room for them.
+        """
+        last, remat, images = count(self.blocks) - 1, compute.remat, x.shape[1]
+        depth, length = (1, 0) if prompts is None else prompts.shape[:2]
+        tokens = images + length
+        padding = cudnn.padding(tokens)
+        x = jnp.pad(x, ((0, 0), (0, length + padding), (0, 0)))
+        is_prompt = (jnp.arange(x.shape[1]) >= images)[:, None]
+
+        def overwritten(x: Array, prompt: Array) -> Array:
+            row = jnp.pad(prompt, ((images, padding), (0, 0)))
+            return jnp.where(is_prompt, row, x)
+
+        def beside(block: Block, x: Array, prompt: Array) -> Array:
+            return block(overwritten(x, prompt), compute, tokens=tokens)
+
+        def alone(block: Block, x: Array, _: None) -> Array:
+            return block(x, compute, tokens=tokens)
+
+        replaced = 0
+        if prompts is not None:
+            replaced = min(depth, last)
+            x = run_blocks(self.blocks, x, range(replaced), beside, prompts[:replaced], remat)
+        x = run_blocks(self.blocks, x, range(replaced, last), alone, remat=remat)
+        if prompts is not None and depth > last:
+            x = overwritten(x, prompts[last])
+        return self._last_block(x[:, :tokens], None, compute)
+
+    def _last_block(
+        self, x: Float[Array, "n t w"], context: Float[Array, "p w"] | None, compute: Compute
+    ) -> Float[Array, "n 1 w"]:
+        """The last block at the class token."""
 
         def final(x: Array, context: Array | None) -> Array:
-            return block_at(self.blocks, last)(x, context=context, rows=lambda x: x[:, :1])
+            block = block_at(self.blocks, count(self.blocks) - 1)
+            return block.of_rows(x, compute, lambda x: x[:, :1], context=context)
 
-        return recomputed(final, remat)(x, context)
+        return recomputed(final, compute.remat)(x, context)
 
 
-def _alone(block: Block, x: Float[Array, "n t w"], _: None) -> Float[Array, "n t w"]:
+def _alone(compute: Compute, block: Block, x: Float[Array, "n t w"], _: None) -> Array:
     """A block without prompts of its own."""
-    return block(x)
-
-
-def _beside_prompt(
-    block: Block, x: Float[Array, "n t w"], prompt: Float[Array, "p w"]
-) -> Float[Array, "n t w"]:
-    """A block whose prompts are keys and values only."""
-    return block(x, context=prompt)
+    return block(x, compute)
 
 
 def _for_all(

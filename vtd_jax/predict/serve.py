@@ -155,8 +155,9 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
     Returns:
       `program(weights, frames)`, see `write_served`, and float32 arrays.
     """
-    # a copy without rematerialization, which only training needs
-    bare = model.with_compute(Compute())
+    # a copy without rematerialization, which only training needs, and in a spelling that every
+    # platform takes: one program may be for several
+    bare = model.with_compute(Compute(attention="xla", platform="cpu"))
     del bare.clip.text, bare.clip.logit_scale
     bare.text_prompts = None
     graphdef, state = nnx.split(bare)

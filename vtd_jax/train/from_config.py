@@ -1,18 +1,28 @@
 """Builds the model and opens the records of a config, and checks that they fit."""
 
+import dataclasses
+import os
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from flax import nnx
 
 from vtd_jax.clip.compute import Compute
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.kept import kept_bytes
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.records import Records, open_records
+
+# share of a device's memory that the image tower may keep for the backward pass; the rest is for
+# weights, frames, the text tower and the inside of one block
+_KEPT = 0.65
 
 
 def build_model(config: RunConfig) -> VTDCLIP:
@@ -35,8 +45,54 @@ def build_model(config: RunConfig) -> VTDCLIP:
         layers=config.memory.layers,
         **source.asked,
     )
-    compute = Compute(remat=config.memory.remat, frame_chunks=config.memory.frame_chunks)
+    compute = compute_of(config, clip.config)
     return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed), compute=compute)
+
+
+def compute_of(
+    config: RunConfig,
+    clip: CLIPConfig,
+    *,
+    platform: str | None = None,
+    memory: int | None = None,
+    devices: int | None = None,
+) -> Compute:
+    """How a run's towers compute, with `memory.remat=auto` chosen: the least that fits.
+
+    Args:
+      config: of the run.
+      clip: sizes of its CLIP.
+      platform: of the devices, see `Compute`; None for the one that JAX uses.
+      memory: bytes of one device; None for what the devices of this process have.
+      devices: that share a batch; None for those of the run.
+    """
+    settings = config.memory
+    compute = Compute(
+        remat=settings.remat,
+        frame_chunks=settings.frame_chunks,
+        attention=settings.attention,
+        platform=platform,
+    )
+    if settings.remat != "auto":
+        return compute
+    devices = len(run_devices(config.devices)) if devices is None else devices
+    videos = -(-config.data.batch_size * config.codebook_shards // devices)
+    parts = config.codebook_shards * settings.frame_chunks
+    frames, prompts = -(-videos * config.data.frames // parts), config.model.visual_prompts
+    room = _KEPT * (_device_memory() if memory is None else memory)
+    # a CPU's attention is not computed again: there it costs more than its memory
+    least = "none" if compute.device == "cpu" else "dots"
+    kept = kept_bytes(clip, config.clip.dtype, frames, prompts, least)
+    return dataclasses.replace(compute, remat=least if kept <= room else "block")
+
+
+def _device_memory() -> int:
+    """Bytes that programs may use on one device of this process; of a CPU, of what it has."""
+    devices = jax.local_devices()
+    limit = (devices[0].memory_stats() or {}).get("bytes_limit")
+    if limit is not None:
+        return limit
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
 
 
 def open_training(config: RunConfig) -> Records:

@@ -6,13 +6,13 @@ Files from others hold settings, so there are limits, though wide ones.
 import dataclasses
 from collections.abc import Mapping
 
-from vtd_jax.clip.config import LAYOUTS
+from vtd_jax.clip.config import LAYOUTS, WAYS
 from vtd_jax.errors import UserError
 from vtd_jax.fields import check_choice, check_ranges
 from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
 
-REMAT = ("none", "block", "dots")
+REMAT = ("auto", "none", "block", "dots")
 # frames of one batch over all devices: 150 GB at 224 px
 MOST_FRAMES = 2**20
 
@@ -133,20 +133,25 @@ class MemoryConfig:
     """How a training step uses memory; results stay the same up to float32 rounding.
 
     Attributes:
-      remat: what the towers recompute in the backward pass: "none", everything inside a "block", or
-        everything except matrix products ("dots").
+      remat: what the towers compute again in the backward pass: everything inside a "block",
+        everything but the products that it needs ("dots"), no product ("none"), or "auto": as
+        little as the device's memory has room for.
       frame_chunks: equal parts of a device's frames, which pass the image tower one by one.
       layers: the layout of transformers: "list" (unrolled), "scan" (stacked weights, one body) or
-        "auto": a list on a CPU, where it is faster, else a scan, which compiles much faster.
+        "auto": a scan on a TPU, where a list compiles for minutes, else a list.
+      attention: "xla", "pallas" (kernels for TPUs), "cudnn" (for NVIDIA GPUs, of bfloat16), or
+        "auto": those of the device where they take the tower, else "xla".
     """
 
-    remat: str = "none"
+    remat: str = "auto"
     frame_chunks: int = 1
     layers: str = "auto"
+    attention: str = "auto"
 
     def __post_init__(self):
         check_choice("memory.remat", self.remat, REMAT)
         check_choice("memory.layers", self.layers, LAYOUTS)
+        check_choice("memory.attention", self.attention, WAYS)
         check_ranges("memory", self, frame_chunks=(1, MOST_FRAMES_OF_A_VIDEO))
 
 

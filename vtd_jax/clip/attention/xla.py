@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 from vtd_jax.clip.matmul import product
@@ -35,6 +36,20 @@ def attend(
     return _attend(q3, k3, v3, mask).reshape(q.shape)
 
 
+def split(
+    q: Float[Array, "b n w"], k: Float[Array, "b m w"], v: Float[Array, "b m w"], heads: int
+) -> tuple[Float[Array, "b h n c"], Float[Array, "b h m c"], Float[Array, "b h m c"]]:
+    """Heads apart, with the queries scaled by `1 / √c`."""
+    q, k, v = (jnp.moveaxis(x.reshape(*x.shape[:2], heads, -1), 2, 1) for x in (q, k, v))
+    # scaling q is less work than scaling the scores, which are `[n, m]`
+    return q * q.shape[-1] ** -0.5, k, v
+
+
+def joined(mixed: Float[Array, "b h n c"]) -> Float[Array, "b n w"]:
+    """Heads of a token beside each other again."""
+    return jnp.moveaxis(mixed, 1, 2).reshape(mixed.shape[0], mixed.shape[2], -1)
+
+
 class _Kept(NamedTuple):
     """What the backward pass needs."""
 
@@ -57,8 +72,10 @@ def _forward(q: Array, k: Array, v: Array, mask: Array | None) -> tuple[Array, _
     scores = scores if mask is None else scores + mask
     # dividing the result by the sum is less work than dividing every weight
     powers = jnp.exp(scores - scores.max(-1, keepdims=True)).astype(q.dtype)
-    total = powers.astype(jnp.float32).sum(-1, keepdims=True)
+    powers = checkpoint_name(powers, "powers")
+    total = checkpoint_name(powers.astype(jnp.float32).sum(-1, keepdims=True), "powers")
     mixed = (product("bnm,bmc->bnc", powers, v) / total).astype(q.dtype)
+    mixed = checkpoint_name(mixed, "mixed")
     return mixed, _Kept(q, k, v, powers, total, mixed, mask)
 
 

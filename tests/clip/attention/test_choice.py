@@ -1,0 +1,61 @@
+"""Which way of attention is taken, and what is refused."""
+
+import jax.numpy as jnp
+import pytest
+
+from vtd_jax.clip.attention.choice import chosen
+from vtd_jax.errors import UserError
+
+AUTO, OR = "`memory.attention=auto`", ", or set `clip.dtype=bfloat16`"
+BFLOAT16 = jnp.dtype(jnp.bfloat16)
+TOWER = {"tokens": 197, "width": 768, "head_width": 64, "dtype": BFLOAT16}
+
+
+@pytest.mark.parametrize("device, changes, expected", [
+    ("cpu", {}, "xla"),
+    ("tpu", {}, "pallas"),
+    ("gpu", {}, "cudnn"),
+    # short rows
+    ("tpu", {"tokens": 17}, "xla"),
+    ("gpu", {"tokens": 17}, "xla"),
+    # heads of H/14, and a width that has no whole tiles
+    ("tpu", {"head_width": 80, "width": 1280}, "xla"),
+    ("gpu", {"head_width": 80, "width": 1280}, "cudnn"),
+    ("tpu", {"width": 192}, "xla"),
+    ("gpu", {"dtype": jnp.dtype(jnp.float32)}, "xla"),
+    ("tpu", {"dtype": jnp.dtype(jnp.float32)}, "pallas"),
+])  # fmt: skip
+def test_auto_takes_the_devices_own_where_it_accepts_the_tower(device, changes, expected):
+    assert chosen("auto", device, **TOWER | changes) == expected
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu", "tpu"])
+def test_xla_is_taken_everywhere(device):
+    assert chosen("xla", device, **TOWER) == "xla"
+
+
+@pytest.mark.parametrize("asked, device, changes, message", [
+    ("pallas", "cpu", {}, "needs a TPU, this is a cpu; use `memory.attention=auto`"),
+    ("pallas", "gpu", {}, "needs a TPU, this is a gpu; use `memory.attention=auto`"),
+    ("cudnn", "tpu", {}, "needs an NVIDIA GPU, this is a tpu; use `memory.attention=auto`"),
+    (
+        "pallas", "tpu", {"head_width": 80, "width": 1280},
+        "does not take heads of 80 channels, expected a divisor of 128; use " + AUTO,
+    ),
+    (
+        "pallas", "tpu", {"width": 192},
+        "does not take a width of 192, expected a multiple of 128; use `memory.attention=auto`",
+    ),
+    (
+        "cudnn", "gpu", {"dtype": jnp.dtype(jnp.float32)},
+        "does not take arrays of float32, expected bfloat16; use `memory.attention=auto`" + OR,
+    ),
+    (
+        "cudnn", "gpu", {"head_width": 160, "width": 1280},
+        "does not take heads of 160 channels, expected a multiple of 8 up to 128; use " + AUTO,
+    ),
+])  # fmt: skip
+def test_what_a_device_cannot_do_is_refused_in_a_line(asked, device, changes, message):
+    with pytest.raises(UserError) as found:
+        chosen(asked, device, **TOWER | changes)
+    assert str(found.value) == f"`memory.attention={asked}`: {message}"

@@ -1,0 +1,83 @@
+"""Which way of attention a tower takes."""
+
+import jax
+import jax.numpy as jnp
+
+from vtd_jax.clip.attention import cudnn
+from vtd_jax.errors import UserError, setting
+
+# of a platform, beside "xla"
+_OWN = {"tpu": "pallas", "gpu": "cudnn"}
+# below so many tokens a row XLA's attention is as fast
+_FEW_TOKENS = 64
+# what cuDNN's attention needs of a GPU: Ampere
+_CAPABILITY = 8.0
+
+
+def chosen(
+    asked: str,
+    device: str,
+    *,
+    tokens: int,
+    width: int,
+    head_width: int,
+    dtype: jnp.dtype,
+    interpret: bool = False,
+) -> str:
+    """ "xla", "pallas" or "cudnn" for a tower.
+
+    Args:
+      asked: one of `vtd_jax.clip.config.WAYS`; "auto" takes the device's own kernels where they
+        accept the tower.
+      device: "cpu", "gpu" or "tpu".
+      tokens: of a row.
+      width: W, channels of a token.
+      head_width: c, channels of a head.
+      dtype: of the computation.
+      interpret: whether the kernels' operations run without their device.
+
+    Raises:
+      UserError: the device or the kernels do not take what was asked for.
+    """
+    if asked == "xla":
+        return asked
+    own = _OWN.get(device)
+    if asked == "auto":
+        if own is None or tokens < _FEW_TOKENS or _problem(own, width, head_width, dtype):
+            return "xla"
+        return "xla" if own == "cudnn" and _is_old_gpu() else own
+    name = setting("memory.attention", asked)
+    works = f"use {setting('memory.attention', 'auto')}"
+    if asked != own and not interpret:
+        needs = "a TPU" if asked == "pallas" else "an NVIDIA GPU"
+        raise UserError(f"{name}: needs {needs}, this is a {device}; {works}")
+    if asked == "cudnn" and not interpret and _is_old_gpu():
+        raise UserError(f"{name}: needs a GPU of compute capability {_CAPABILITY} or more; {works}")
+    # without its device, any dtype shows that the way is right
+    taken = jnp.dtype(jnp.bfloat16) if interpret else dtype
+    if problem := _problem(asked, width, head_width, taken):
+        more = ""
+        if asked == "cudnn" and taken != jnp.bfloat16:
+            more = f", or set {setting('clip.dtype', 'bfloat16')}"
+        raise UserError(f"{name}: does not take {problem}; {works}{more}")
+    return asked
+
+
+def _problem(way: str, width: int, head_width: int, dtype: jnp.dtype) -> str:
+    if way == "cudnn":
+        return cudnn.problem(dtype, head_width)
+    from vtd_jax.clip.attention import pallas
+
+    return pallas.problem(width, head_width)
+
+
+def _is_old_gpu() -> bool:
+    """Whether this machine's GPU is too old for cuDNN's attention; False where there is none."""
+    if jax.default_backend() != "gpu":
+        return False
+    capability = getattr(jax.local_devices()[0], "compute_capability", "")
+    try:
+        return float(capability) < _CAPABILITY
+    except ValueError:
+        # AMD's: XLA's own attention
+        return True
