@@ -158,10 +158,4 @@ class Block(nnx.Module):
         apart = device != "cpu" and x.dtype != jnp.float32
         before = self.c_fc(self.ln_2(x), device=device)
         hidden: Array = activation(self.activation, before, x.dtype, apart)
-        import os
-
-        if os.environ.get("FB"):
-            import jax
-
-            hidden = jax.lax.optimization_barrier(hidden)
         return (x + self.c_proj(hidden, device=device)).astype(x.dtype)
