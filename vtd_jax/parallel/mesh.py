@@ -90,10 +90,23 @@ class DeviceMesh:
         return hash(self.mesh)
 
     @property
+    def check_vma(self) -> bool:
+        """Whether programs may be checked for the axes along which their values vary.
+
+        Not on a TPU, whose Pallas kernels have no such types.
+        """
+        return self.devices[0].platform != "tpu"
+
+    @property
     def local_devices(self) -> tuple[jax.Device, ...]:
         """The devices of this host."""
         here = jax.process_index()
         return tuple(device for device in self.devices if device.process_index == here)
+
+    def spec(self, over: Over) -> PartitionSpec:
+        """The axes that a kind of array is split over, without a codebook axis of size 1."""
+        whole = self.codebook_shards > 1 or over is Over.SAME
+        return over.value if whole else PartitionSpec(DATA)
 
     def axes(self, classes: int) -> Axes:
         """The axes that a per-device function sees, for a codebook of K classes."""
@@ -121,7 +134,7 @@ class DeviceMesh:
         return _each(self._put, over, tree)
 
     def _put(self, x: Any, kind: Over) -> jax.Array:
-        sharding = NamedSharding(self.mesh, kind.value)
+        sharding = NamedSharding(self.mesh, self.spec(kind))
         if self.hosts > 1 and kind in (Over.VIDEOS, Over.FRAMES) and not _is_global(x):
             # this host's rows go to its devices in the order of the mesh, wherever these are in it
             x = np.asarray(x)
@@ -177,6 +190,7 @@ class Mapped:
         outs: Any,
         spelling: str = "shard_map",
         donate: Sequence[str] = (),
+        check_vma: bool = False,
     ):
         """
         Args:
@@ -186,6 +200,8 @@ class Mapped:
           outs: the same for the results; `Over.SAME` for values that are equal on every device.
           spelling: "shard_map" or "pmap".
           donate: names of the donated arguments, which a caller must not use again.
+          check_vma: whether `shard_map` checks by types that what `outs` calls the same is so, see
+            `DeviceMesh.check_vma`; pmap never does.
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
@@ -193,10 +209,9 @@ class Mapped:
             names = list(inspect.signature(function).parameters)
             self._call = self._pmap(function, tuple(names.index(name) for name in donate))
             return
-        specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
-        # check_vma=False: the function sums gradients itself, exactly as under pmap
+        specs = jax.tree.map(mesh.spec, (self.ins, outs))
         mapped = jax.shard_map(
-            function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
+            function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=check_vma
         )
         self._call = self.jitted = jax.jit(mapped, donate_argnames=tuple(donate))
 
@@ -214,7 +229,7 @@ class Mapped:
         """Global arguments, with `shape` and `dtype`, as `jitted.lower` takes them."""
 
         def shape(x: Any, kind: Over) -> jax.ShapeDtypeStruct:
-            sharding = NamedSharding(self.mesh.mesh, kind.value)
+            sharding = NamedSharding(self.mesh.mesh, self.mesh.spec(kind))
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
         return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
