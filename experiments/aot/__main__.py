@@ -9,9 +9,9 @@
 
 For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for
 GPUs they are lowered. Times are the compiler's estimates; nothing is run. Without --config every
-benchmark config is compiled at the release's effective batch. A program that does not fit ends the command with exit status 2 and one line that
-says what to change. Class names come from the records in data.data_dir if that is a folder, else
-from a table of the benchmarks (or --classes, --tokens).
+benchmark config is compiled at the release's effective batch. A program that does not fit ends the
+command with exit status 2 and one line that says what to change. Class names come from the records
+in data.data_dir if that is a folder, else from a table of the benchmarks (or --classes, --tokens).
 """
 
 import dataclasses

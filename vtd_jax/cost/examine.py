@@ -176,7 +176,7 @@ def _compiled(traced: Any, target: Target) -> tuple[dict[str, Any], Timed | None
         "memory": memory,
         "parts": parts,
         "traffic": round(analysis["bytes accessed"]) + program.bytes_of_repeats(),
-        "xla_flops": round(analysis["flops"]),
+        "xla_flops": round(analysis.get("flops", 0)),
         "collectives": program.collectives(),
     }
     return found, _timed(text, traced.jaxpr, target)
