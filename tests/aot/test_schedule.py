@@ -56,7 +56,7 @@ def test_a_kernel_takes_its_length_times_its_grid(found):
 
 
 def test_a_kernel_without_a_length_is_named(found):
-    assert found["missing"]["missing"] == ["no estimate for kernel one (runs 1 times)"]
+    assert found["missing"]["missing"] == ["no estimate for kernel one (1 run)"]
     assert found["missing"]["seconds"] > 0
 
 
