@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from vtd_jax.errors import UserError, setting
@@ -25,6 +26,16 @@ _LIBTPU = {
 }
 # side of a matrix of bfloat16 that no chip holds
 _TOO_LARGE = 300_000
+
+
+# the smallest topology of each kind of TPU that libtpu knows
+SMALLEST = {
+    "v4": "v4:2x2x1",
+    "v5e": "v5e:1x1",
+    "v5p": "v5p:2x2x1",
+    "v6e": "v6e:1x1",
+    "TPU7x": "tpu7x:2x2x1",
+}
 
 
 class Target(NamedTuple):
@@ -54,6 +65,16 @@ def tpu_target(topology: str) -> Target:
             f"{setting('topology', topology)}: libtpu is not installed; `make aot` makes an "
             "environment with it, or run pip install -e '.[aot]' in a separate one"
         )
+    devices = tpu_devices(topology)
+    return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
+
+
+def tpu_devices(topology: str) -> tuple[jax.Device, ...]:
+    """The devices of a topology, grouped by host; libtpu must be installed.
+
+    Raises:
+      UserError: libtpu knows no such topology.
+    """
     os.environ.update(_LIBTPU)
     on_cpu()
     try:
@@ -63,8 +84,18 @@ def tpu_target(topology: str) -> Target:
             f"{setting('topology', topology)}: {first_line(error)}; expected GENERATION:SHAPE, as "
             "v5e:2x4, v6e:4x4 or v5p:2x2x2"
         ) from None
-    devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
-    return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
+    return tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
+
+
+def one_tpu(kind: str) -> Target | None:
+    """One device of a kind of TPU, as `peaks.DEVICES` names it; None without libtpu or for others.
+
+    Of a v4, libtpu makes two devices, its cores; this is one of them.
+    """
+    if kind not in SMALLEST or importlib.util.find_spec("libtpu") is None:
+        return None
+    target = tpu_target(SMALLEST[kind])
+    return target._replace(name=kind, devices=target.devices[:1])
 
 
 def cuda_target(count: int) -> Target:
@@ -90,6 +121,8 @@ def on_cpu() -> None:
     """Uses no accelerators, and does not cache programs, which could not be loaded again."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
+    # JAX looks at the setting once, and may have compiled something before
+    compilation_cache.reset_cache()
 
 
 def refused(error: Exception) -> tuple[int, int] | None:
