@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vtd_jax.cost.hlo import traced_work
-from vtd_jax.cost.peaks import DEVICES, Peak
+from vtd_jax.cost.peaks import DEVICES, DTYPES, float32_note
 from vtd_jax.cost.programs import Names, Step, training_step
 from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
@@ -126,9 +126,8 @@ def assumptions(device: str, count: int, utilization: float, dtype: str) -> str:
     """The assumptions of `hours` in one line; the same arguments."""
     _rate(device, count, utilization, dtype)
     source = "measured on this machine" if device == HERE else "the vendor's peak"
-    known = DEVICES.get(device)
-    if known and dtype == "float32" and known.float32 < known.bfloat16:
-        source += " outside the tensor cores; in TF32 it would be faster"
+    if dtype == "float32" and device != HERE:
+        source += f" {float32_note(device)}"
     return (
         f"an estimate for {count} × {device}: {peak(device, dtype) / 1e12:.3g} TFLOP/s each in "
         f"{dtype} ({source}), {100 * utilization:g} % of it reached (assumed); reading videos and "
@@ -142,8 +141,8 @@ def peak(device: str, dtype: str) -> float:
     Raises:
       UserError: an unknown device or dtype.
     """
-    if dtype not in Peak._fields:
-        raise UserError(f"dtype {dtype!r}: expected one of {', '.join(Peak._fields)}")
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     if device == HERE:
         return _measured(dtype)
     if device not in DEVICES:
