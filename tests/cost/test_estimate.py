@@ -18,7 +18,8 @@ from vtd_jax.cost.estimate import (
     plan_table,
     run_cost,
 )
-from vtd_jax.cost.programs import Names, examine, training_step
+from vtd_jax.cost.examine import examine
+from vtd_jax.cost.programs import Names, training_step
 from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError

@@ -88,11 +88,29 @@ def _equations(
         if equation.primitive.name == "cond":
             # one branch runs: count the most expensive one
             inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
-        is_scan, is_mapped = (equation.primitive.name == name for name in ("scan", "shard_map"))
-        rounds = equation.params["length"] if is_scan else 1
+        is_mapped = equation.primitive.name == "shard_map"
         axes = dict(equation.params["mesh"].shape) if is_mapped else sizes
         for sub in inner:
-            yield from _equations(sub, times * rounds, axes)
+            yield from _equations(sub, times * _rounds_of(equation), axes)
+
+
+def _rounds_of(equation: Any) -> int:
+    """How often what is in an equation runs: rounds of a loop, steps of a Pallas kernel's grid."""
+    if equation.primitive.name == "scan":
+        return equation.params["length"]
+    return grid_steps(equation) if equation.primitive.name == "pallas_call" else 1
+
+
+def grid_steps(equation: Any) -> int:
+    """Steps of a `pallas_call`'s grid; a size that is known only when it runs counts as 1."""
+    grid = equation.params["grid_mapping"].grid
+    return math.prod(size for size in grid if isinstance(size, int))
+
+
+def pallas_calls(jaxpr: core.ClosedJaxpr) -> list[Any]:
+    """The equations of a traced program that call a Pallas kernel."""
+    every = (equation for equation, _, _ in _equations(jaxpr.jaxpr, 1, {}))
+    return [equation for equation in every if equation.primitive.name == "pallas_call"]
 
 
 def _parties(equation: Any, sizes: Mapping[str, int]) -> int:

@@ -29,7 +29,7 @@ class Timed(NamedTuple):
       parts: the largest first.
       kernels: how many programs of the device run, with all rounds of loops.
       source: where the numbers are from, `SCHEDULE` or `ROOFLINE`.
-      missing: names of kernels without an estimate; `seconds` are without these.
+      missing: what has no estimate, with how often it runs; `seconds` are without it.
     """
 
     seconds: float

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from vtd_jax.cost import kernels
 from vtd_jax.errors import UserError, setting
 
 GIB = 2**30
@@ -55,6 +56,7 @@ def tpu_target(topology: str) -> Target:
             "environment with it, or run pip install -e '.[aot]' in a separate one"
         )
     os.environ.update(_LIBTPU)
+    kernels.dump()
     on_cpu()
     try:
         devices = topologies.get_topology_desc(topology, "tpu").devices
