@@ -1,13 +1,20 @@
-"""GPUs that are not there: what is known of each, and one line for what is missing or wrong."""
+"""GPUs that are not there: what is known of each, reports, and one line for what is wrong."""
 
+import dataclasses
 import re
 
 import pytest
 
+from experiments.configs import base_to_novel
 from vtd_jax.cost import cuda
+from vtd_jax.cost.examine import Report, complaint
 from vtd_jax.cost.gpus import GPUS
 from vtd_jax.cost.peaks import DEVICES, known_device
+from vtd_jax.cost.tables import report_table
+from vtd_jax.cost.timed import ROOFLINE
+from vtd_jax.cost.topology import GIB
 from vtd_jax.errors import UserError
+from vtd_jax.train.config import RunConfig
 
 
 @pytest.fixture
@@ -106,3 +113,35 @@ def test_no_share_of_the_memory(monkeypatch, text):
         match=f"^XLA_CLIENT_MEM_FRACTION={text}: expected a share of the memory, above 0, up to 1$",
     ):
         cuda.allocated("A100")
+
+
+H100 = Report(
+    run="run", kind="training", target="H100:8", devices=8, videos=64, frames=32, views=1,
+    classes=200, tokens=26, fits=True, memory=3 * GIB, available=round(59.1 * GIB), parts={},
+    flops=2 * 10**13, traffic=10**11, collectives={}, xla_flops=None, text=None, seconds=9.0,
+    seconds_estimated=0.0625, share=0.32, kernels=2213, estimated_by=ROOFLINE,
+)  # fmt: skip
+
+
+def test_a_table_says_that_times_are_the_least():
+    text = report_table([H100], {}).to_markdown()
+    assert "| GiB a device | TFLOP | ms | of peak | kernels | traffic, GB | sent, MB |" in text
+    assert "| 3.00 | 20 | ≥ 62.5 | ≤ 32 % | 2213 | 100.0 | nothing |" in text
+    assert "- ms: of one call, by roofline of the compiled program, not run" in text
+
+
+@pytest.mark.parametrize(
+    "memory, remedy",
+    [
+        (70, "set XLA_CLIENT_MEM_FRACTION=0.95 in the environment, "),
+        (76, ""),
+    ],
+)
+def test_a_program_too_large_for_a_gpu(memory, remedy):
+    config = RunConfig.from_dict(base_to_novel.get_config("kinetics400").to_dict())
+    misfit = dataclasses.replace(H100, fits=False, memory=memory * GIB)
+    assert complaint(misfit, config) == (
+        f"run on H100:8: training needs {memory}.0 GiB a device, of its memory JAX allocates "
+        f"59.10; {remedy}lower `data.batch_size=32` and raise "
+        "`optimizer.gradient_accumulation_steps=2` by as much or use more GPUs"
+    )

@@ -4,10 +4,13 @@ FLOPs counted by hand.
 
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.experimental import pallas as pl
 
 from vtd_jax.cost.peaks import Peak
-from vtd_jax.cost.roofline import roofline
+from vtd_jax.cost.roofline import pallas_products, roofline, traffic
 from vtd_jax.cost.timed import ROOFLINE
 
 # jax 0.10.2, x [1024, 512] and w [3, 512, 512] in bfloat16:
@@ -18,21 +21,20 @@ BYTES = Peak(1e30, 1e30, 1.0)
 FLOPS = Peak(1.0, 2.0, 1e30)
 X, W = 1024 * 512 * 2, 512 * 512 * 2
 EXPECTED = {
-    "copy s32[]": (8, 1),
-    "copy bf16[1024,512]": (2 * X, 1),
+    "copy": (2 * 4 + 2 * X, 2),
     # only written
-    "broadcast_in_dim bf16[3,1024,512]": (3 * X, 1),
+    "broadcast_in_dim": (3 * X, 1),
     # one of three matrices, and which one
-    "dynamic_index_in_dim/dynamic_slice bf16[1,512,512]": (3 * (2 * W + 4), 3),
+    "dynamic_slice": (3 * (2 * W + 4), 3),
     # without scratch memory
-    "dot_general bf16[1024,512]": (3 * (2 * X + W), 3),
-    "fusion bf16[1024,512]": (3 * 2 * X, 3),
+    "dot_general": (3 * (2 * X + W), 3),
+    "loop_convert_fusion": (3 * 2 * X, 3),
     # in place
-    "dynamic_update_index_in_dim/dynamic_update_slice bf16[3,1024,512]": (3 * (2 * X + 4), 3),
-    "add s32[]": (3 * 8, 3),
+    "dynamic_update_slice": (3 * (2 * X + 4), 3),
+    "add": (3 * 8, 3),
     # the slower branch, with indices
-    "sort/sort bf16[1024,512]": (2 * X + 1024 * 512 * 4, 1),
-    "slice bf16[8,512]": (2 * 8 * 512 * 2, 1),
+    "sort": (2 * X + 1024 * 512 * 4, 1),
+    "slice": (2 * 8 * 512 * 2, 1),
 }
 
 
@@ -48,11 +50,11 @@ def test_bytes_of_every_kernel():
 def test_flops_are_those_of_the_products(dtype, rate):
     timed = roofline(SCAN, FLOPS, dtype)
     assert timed.seconds == pytest.approx(3 * 2 * 1024 * 512 * 512 / rate)
-    assert timed.largest(1)[0].name == "dot_general bf16[1024,512]"
+    assert timed.largest(1)[0].name == "dot_general"
 
 
 def test_a_kernel_takes_the_larger_of_both():
-    product = "dot_general bf16[1024,512]"
+    product = "dot_general"
     moved = sum(size for name, (size, _) in EXPECTED.items() if name != product)
     for peak in (1e5, 1e6):
         timed = roofline(SCAN, Peak(peak, peak, 1e3), "bfloat16")
@@ -107,7 +109,7 @@ ENTRY %main (q: bf16[4,198,12,64], k: bf16[4,214,12,64], x: bf16[8,57,57,64],\
   %y = bf16[8,28,28,128]{3,2,1,0} get-tuple-element(%conv), index=0
   %filter = (bf16[128,3,3,64]{3,2,1,0}, u8[0]{0}) custom-call(%x, %y),\
  dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardFilter",\
- metadata={op_name="jit(g)/transpose(jvp(filter))"}
+ metadata={op_name="jit(g)/transpose(jvp())/filter"}
   %input = (bf16[8,57,57,64]{3,2,1,0}, u8[0]{0}) custom-call(%y, %w),\
  dim_labels=b01f_o01i->b01f, custom_call_target="__cudnn$convBackwardInput",\
  metadata={op_name="jit(g)/transpose(jvp())/rematted_computation/input"}
@@ -126,12 +128,12 @@ CONVOLUTION = 2 * (8 * 28 * 28 * 128) * (3 * 3 * 64)
 
 def test_flops_of_libraries_and_fused_products():
     expected = {
-        "attention_fwd bf16[4,12,198,64]": 4 * (4 * 198 * 12 * 64) * 214,
-        "attention_bwd bf16[4,12,198,64] (backward)": 10 * (4 * 198 * 12 * 64) * 214,
-        "conv bf16[8,28,28,128]": CONVOLUTION,
-        "filter bf16[128,3,3,64] (backward)": CONVOLUTION,
-        "input bf16[8,57,57,64] (recomputed)": CONVOLUTION,
-        "mi,io->mo/dot_general f32[64,16]": 2 * 64 * 32 * 16,
+        "attention_fwd": 4 * (4 * 198 * 12 * 64) * 214,
+        "attention_bwd, backward": 10 * (4 * 198 * 12 * 64) * 214,
+        "conv": CONVOLUTION,
+        "filter, backward": CONVOLUTION,
+        "input, recomputed": CONVOLUTION,
+        "mi,io->mo": 2 * 64 * 32 * 16,
     }
     found = {part.name: part.seconds for part in roofline(CALLS, FLOPS, "bfloat16").parts}
     assert {name: found[name] for name in expected} == expected
@@ -141,14 +143,45 @@ def test_flops_of_libraries_and_fused_products():
 def test_bytes_of_libraries_and_of_several_results():
     found = {part.name: part.seconds for part in roofline(CALLS, BYTES, "bfloat16").parts}
     q, k = 4 * 198 * 12 * 64 * 2, 4 * 214 * 12 * 64 * 2
-    assert found["attention_fwd bf16[4,12,198,64]"] == 2 * q + 2 * k + 4 * 12 * 198 * 4
-    assert found["attention_bwd bf16[4,12,198,64] (backward)"] == 3 * q + 4 * k
+    assert found["attention_fwd"] == 2 * q + 2 * k + 4 * 12 * 198 * 4
+    assert found["attention_bwd, backward"] == 3 * q + 4 * k
     # the update is read once, written into its place, and written once more
-    assert found["several f32[8,16,4]"] == 3 * 16 * 4 * 4 + 4
-    assert found["copy f32[8,16,4]"] == 2 * 8 * 16 * 4 * 4
-    # what a kernel of our own multiplies is not known
-    unknown = "attention_forward/pallas_call without its products f32[64,16]"
-    assert found[unknown] == (64 * 32 + 32 * 16) * 2 + 64 * 16 * 4
+    assert found["several"] == 3 * 16 * 4 * 4 + 4
+    assert found["copy"] == 2 * 8 * 16 * 4 * 4
+    assert traffic(CALLS) == sum(found.values())
+
+
+def test_kernels_of_our_own():
+    name, moved = "attention_forward, Pallas", (64 * 32 + 32 * 16) * 2 + 64 * 16 * 4
+    peak = Peak(1.0, 1.0, 1.0)
+    unknown = roofline(CALLS, peak, "bfloat16")
+    assert unknown.missing == (f"products in {name} (runs 1 times)",)
+    known = roofline(CALLS, peak, "bfloat16", {"attention_forward": 10 * moved})
+    assert known.missing == ()
+    assert known.seconds == unknown.seconds + 9 * moved
+    assert {part.name: part.seconds for part in known.parts}[name] == 10 * moved
+
+
+def test_products_of_pallas_kernels_are_read_off_the_traced_program():
+    def kernel(x, y, out):
+        out[...] = jnp.dot(x[...], y[...])
+
+    def product(x, y, rows):
+        return pl.pallas_call(
+            kernel,
+            jax.ShapeDtypeStruct((x.shape[0], 16), jnp.float32),
+            grid=(x.shape[0] // rows,),
+            in_specs=[pl.BlockSpec((rows, 8), lambda i: (i, 0)), pl.BlockSpec(y.shape)],
+            out_specs=pl.BlockSpec((rows, 16), lambda i: (i, 0)),
+            name="product",
+        )(x, y)
+
+    x, y = jnp.zeros((64, 8)), jnp.zeros((8, 16))
+    traced = jax.jit(lambda x, y: product(x, y, 16)).trace(x, y)
+    assert pallas_products(traced.jaxpr) == {"product": 2 * 64 * 8 * 16}
+    # of several, the least
+    both = jax.jit(lambda x, y: (product(x, y, 16), product(x[:32], y, 8))).trace(x, y)
+    assert pallas_products(both.jaxpr) == {"product": 2 * 32 * 8 * 16}
 
 
 def test_no_program():

@@ -23,6 +23,8 @@ _HOST = 8
 # share of a GPU's memory that JAX allocates (docs.jax.dev, "GPU memory allocation"), and variables
 # of the environment for another one, the older name last
 _FRACTION = 0.75
+# the largest share that leaves CUDA and its libraries enough
+MOST = 0.95
 FRACTIONS = ("XLA_CLIENT_MEM_FRACTION", "XLA_PYTHON_CLIENT_MEM_FRACTION")
 
 

@@ -3,10 +3,22 @@
 import functools
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from vtd_jax.cost.hlo import Instruction, Program, array_bytes
+from jax.extend import core
+
+from vtd_jax.cost.frames import Namer
+from vtd_jax.cost.hlo import (
+    Instruction,
+    Program,
+    array_bytes,
+    grid_steps,
+    pallas_calls,
+    traced_work,
+)
+from vtd_jax.cost.kernels import name_of
 from vtd_jax.cost.peaks import Peak
 from vtd_jax.cost.timed import ROOFLINE, Part, Timed
 
@@ -18,65 +30,92 @@ _FREE = (
 # instructions that read only what they return of their first operand
 _SLICES = ("dynamic-slice", "slice", "gather")
 _ARRAY = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")
+_PALLAS = 'custom_call_target="__gpu$xla.gpu.triton"'
 # memory that a library may use for itself, the last result of its call
 _SCRATCH = re.compile(r", (?:/\*index=\d+\*/)?[su]8\[\d+\]\{0\}\)$")
-# in op_name: what wraps the name of a function, and parts that say nothing
-_WRAPPED = re.compile(r"\b(?:jit|jvp|transpose|vmap)\(([^()]*)\)")
-_SILENT = re.compile(
-    "|while|body|cond|branch_[0-9]+_fun|closed_call|checkpoint|shard_map|rematted_computation"
-)
 
 
 class _Kernel(NamedTuple):
     """A kernel and how often it runs.
 
     Attributes:
-      name: its operation and shape.
+      instruction: that starts it.
       bytes: read and written in one run.
-      flops: of its products in one run.
+      flops: of its products in one run; None if unknown.
       times: in one call of the program.
     """
 
-    name: str
+    instruction: Instruction
     bytes: int
-    flops: int
+    flops: int | None
     times: int
 
 
-def roofline(text: str, peak: Peak, dtype: str) -> Timed:
+def roofline(text: str, peak: Peak, dtype: str, products: Mapping[str, int] | None = None) -> Timed:
     """Adds up the least times of a program's kernels.
 
     A kernel takes at least the larger of its bytes / bandwidth and its FLOPs / peak. FLOPs are
-    those of matrix products, convolutions and attention, but not inside kernels written in Pallas
-    or Triton, whose names say so. Of a collective, bytes in memory count, not those between
-    devices. A loop counts as often as it runs (once if that is unknown), of a condition the slowest
-    branch, and of a slice only what it reads or replaces.
+    those of matrix products, convolutions and attention. Of a collective, bytes in memory count,
+    not those between devices. A loop counts as often as it runs (once if that is unknown), of a
+    condition the slowest branch, and of a slice only what it reads or replaces.
 
     Args:
       text: of a program compiled for CUDA (`compiled.as_text()`).
       peak: of the device.
       dtype: of the products, "bfloat16" or "float32".
+      products: name of a Pallas kernel -> its FLOPs, see `pallas_products`. Others count by their
+        bytes, and are in `missing`.
 
     Returns:
-      `parts` are of equal operations and shapes.
+      `parts` are of one operation in one place of the source.
     """
-    reader = _Reader(Program(text), peak.bandwidth, getattr(peak, dtype))
+    reader = _Reader(Program(text), peak.bandwidth, getattr(peak, dtype), products or {})
+    namer, parts, unknown = Namer(text), [], Counter()
     kernels = reader.kernels(reader.program.entry, 1)
-    parts = (
-        Part(found.name, found.times * reader.seconds(found), found.times) for found in kernels
-    )
-    return Timed.of(parts, sum(found.times for found in kernels), ROOFLINE)
+    for kernel in kernels:
+        name = namer.name(kernel.instruction)
+        if _PALLAS in kernel.instruction.attributes:
+            name = f"{name_of(kernel.instruction)}, Pallas"
+        if kernel.flops is None:
+            unknown[name] += kernel.times
+        parts.append(Part(name, kernel.times * reader.seconds(kernel), kernel.times))
+    missing = (f"products in {name} (runs {unknown[name]} times)" for name in sorted(unknown))
+    return Timed.of(parts, sum(kernel.times for kernel in kernels), ROOFLINE, tuple(missing))
+
+
+def traffic(text: str) -> int:
+    """Bytes that the kernels of a program for CUDA read and write, counted as by `roofline`."""
+    reader = _Reader(Program(text), 1.0, math.inf, {})
+    kernels = reader.kernels(reader.program.entry, 1)
+    return sum(kernel.times * kernel.bytes for kernel in kernels)
+
+
+def pallas_products(jaxpr: core.ClosedJaxpr) -> dict[str, int]:
+    """Name of a Pallas kernel in a traced program -> FLOPs of its products in one call.
+
+    Of several kernels of one name it is the least.
+    """
+    found: dict[str, int] = {}
+    for equation in pallas_calls(jaxpr):
+        inside = core.ClosedJaxpr(equation.params["jaxpr"], ())
+        flops = grid_steps(equation) * traced_work(inside).flops
+        name = str(equation.params.get("name") or "kernel")
+        found[name] = min(flops, found.get(name, flops))
+    return found
 
 
 class _Reader:
     """Kernels of a program, with their bytes and FLOPs, for a device's bandwidth and peak."""
 
-    def __init__(self, program: Program, bandwidth: float, peak: float):
-        self.program, self._bandwidth, self._peak = program, bandwidth, peak
+    def __init__(
+        self, program: Program, bandwidth: float, peak: float, products: Mapping[str, int]
+    ):
+        self.program, self._products = program, products
+        self._bandwidth, self._peak = bandwidth, peak
 
     def seconds(self, kernel: _Kernel) -> float:
         """Of one run, at least."""
-        return max(kernel.bytes / self._bandwidth, kernel.flops / self._peak)
+        return max(kernel.bytes / self._bandwidth, (kernel.flops or 0) / self._peak)
 
     def kernels(self, computation: str, times: int) -> list[_Kernel]:
         """All kernels that a computation starts when it runs `times` times."""
@@ -101,8 +140,11 @@ class _Reader:
         body = [instruction]
         if instruction.kind == "fusion":
             body = self.program.computations.get(instruction.called[0], body)
-        flops = sum(self._flops(inside) for inside in body)
-        return _Kernel(_name(instruction), self._moved(instruction, body), flops, times)
+        if _PALLAS in instruction.attributes:
+            flops = self._products.get(name_of(instruction))
+        else:
+            flops = sum(self._flops(inside) for inside in body)
+        return _Kernel(instruction, self._moved(instruction, body), flops, times)
 
     def _moved(self, instruction: Instruction, body: list[Instruction]) -> int:
         """Bytes that a kernel reads and writes.
@@ -197,21 +239,3 @@ def _axes(shape: str) -> list[int]:
     """Axes of an array, or of the first one of a tuple."""
     found = _ARRAY.search(shape)
     return [int(axis) for axis in found[1].split(",") if axis] if found else []
-
-
-def _name(instruction: Instruction) -> str:
-    """Operation, result, and the pass: "mo,io->mi/dot_general f32[8,64] (backward)"."""
-    found = re.search(r'op_name="([^"]*)"', instruction.attributes)
-    path = found[1].split(";")[0] if found else ""
-    where = ""
-    if "transpose(" in path:
-        where = " (recomputed)" if "rematted_computation" in path else " (backward)"
-    while (shorter := _WRAPPED.sub(r"\1", path)) != path:
-        path = shorter
-    # the first part is the name of the program
-    words = [word for word in path.split("/")[1:] if not _SILENT.fullmatch(word)]
-    array = _ARRAY.search(instruction.shape)
-    what = "/".join(words[-2:]) or instruction.kind
-    if "triton" in instruction.attributes and instruction.kind == "custom-call":
-        what += " without its products"
-    return what + (f" {array[0]}" if array else "") + where
