@@ -93,7 +93,7 @@ def test_what_does_not_fit_ends_with_one_line():
 
 
 @pytest.fixture
-def compiled(monkeypatch):
+def compiled():
     """Compiles a function of arrays of some shapes for one H100: text, and the traced program."""
     before = {
         name: getattr(jax.config, name)
