@@ -163,9 +163,7 @@ def test_flops_of_a_pallas_kernel(compiled):
         )(x, y)
 
     text, jaxpr = compiled(product, (1024, 64), (64, 64), dtype=jnp.float32)
-    assert roofline(text, FLOPS, "float32").missing == (
-        "products in own_product, Pallas (runs 1 times)",
-    )
+    assert roofline(text, FLOPS, "float32").missing == ("products in own_product, Pallas (1 run)",)
     timed = roofline(text, FLOPS, "float32", pallas_products(jaxpr))
     assert (timed.missing, timed.seconds) == ((), pytest.approx(2 * 1024 * 64 * 64))
 

@@ -46,6 +46,10 @@ def test_without_the_compiler_it_says_what_to_make(no_modules, tmp_path, piece):
         cuda.gpu_target("H100:8")
 
 
+def test_one_gpu_without_the_compiler(no_modules):
+    assert (cuda.one_gpu("H100"), cuda.one_gpu("v5e")) == (None, None)
+
+
 def test_ptxas_of_a_wheel_or_of_the_system(no_modules, tmp_path, monkeypatch):
     no_modules["jax_plugins.xla_cuda13"] = str(tmp_path)
     no_modules["nvidia.cu13"] = str(tmp_path)

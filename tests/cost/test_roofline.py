@@ -155,7 +155,7 @@ def test_kernels_of_our_own():
     name, moved = "attention_forward, Pallas", (64 * 32 + 32 * 16) * 2 + 64 * 16 * 4
     peak = Peak(1.0, 1.0, 1.0)
     unknown = roofline(CALLS, peak, "bfloat16")
-    assert unknown.missing == (f"products in {name} (runs 1 times)",)
+    assert unknown.missing == (f"products in {name} (1 run)",)
     known = roofline(CALLS, peak, "bfloat16", {"attention_forward": 10 * moved})
     assert known.missing == ()
     assert known.seconds == unknown.seconds + 9 * moved

@@ -82,6 +82,13 @@ def gpu_target(topology: str) -> Target:
     return Target(topology, "cuda", tuple(described.devices), allocated(kind))
 
 
+def one_gpu(kind: str) -> Target | None:
+    """One GPU of a kind, a key of `GPUS`; None without the compiler or for others."""
+    if kind not in GPUS or missing():
+        return None
+    return gpu_target(f"{kind}:1")._replace(name=kind)
+
+
 def allocated(kind: str) -> int:
     """Bytes that JAX allocates on a GPU, all that its programs may use: 75 % of the memory, or the
     share in the environment variable XLA_CLIENT_MEM_FRACTION.

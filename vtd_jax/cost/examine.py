@@ -187,7 +187,7 @@ def _compiled(traced: Any, target: Target, dtype: str) -> tuple[dict[str, Any], 
         "memory": memory,
         "parts": parts,
         "traffic": moved,
-        "xla_flops": None if analysis is None else round(analysis["flops"]),
+        "xla_flops": None if analysis is None else round(analysis.get("flops", 0)),
         "collectives": program.collectives(),
     }
     return found, _timed(text, traced.jaxpr, target, dtype)

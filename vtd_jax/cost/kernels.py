@@ -21,6 +21,7 @@ _FILE = re.compile(rf"^\d+-(?P<name>.+)-\d+-schedule-analysis_{_PASS}\.txt$")
 _LENGTH = re.compile(r"total scheduled bundles:\s+(\d+)")
 _ARRAY = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")
 _LOOPS = ("scan", "while")
+_PREFIX = "vtd_jax_bundles_"
 _folders: list[Path] = []
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -123,11 +124,31 @@ def dump() -> None:
     """
     if _folders:
         return
-    folder = Path(tempfile.mkdtemp(prefix="vtd_jax_bundles_"))
+    _sweep()
+    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     _folders.append(folder)
     given = os.environ.get("LIBTPU_INIT_ARGS", "")
     os.environ["LIBTPU_INIT_ARGS"] = f"{given} {_DUMP.format(folder, _PASS)}".strip()
+
+
+def _sweep() -> None:
+    """Removes the folders of processes that were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        owner = folder.name.removeprefix(_PREFIX).partition("_")[0]
+        if owner.isdecimal() and not _is_alive(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        # another user's
+        return True
+    return True
 
 
 def lengths() -> Mapping[str, int]:

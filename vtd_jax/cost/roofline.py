@@ -21,6 +21,7 @@ from vtd_jax.cost.hlo import (
 from vtd_jax.cost.kernels import name_of
 from vtd_jax.cost.peaks import Peak
 from vtd_jax.cost.timed import ROOFLINE, Part, Timed
+from vtd_jax.terminal import counted
 
 # instructions that start no kernel
 _FREE = (
@@ -79,7 +80,7 @@ def roofline(text: str, peak: Peak, dtype: str, products: Mapping[str, int] | No
         if kernel.flops is None:
             unknown[name] += kernel.times
         parts.append(Part(name, kernel.times * reader.seconds(kernel), kernel.times))
-    missing = (f"products in {name} (runs {unknown[name]} times)" for name in sorted(unknown))
+    missing = (f"products in {name} ({counted(unknown[name], 'run')})" for name in sorted(unknown))
     return Timed.of(parts, sum(kernel.times for kernel in kernels), ROOFLINE, tuple(missing))
 
 

@@ -13,6 +13,7 @@ from vtd_jax.cost.frames import Namer
 from vtd_jax.cost.hlo import COLLECTIVES, Instruction, Program, array_bytes
 from vtd_jax.cost.kernels import Kernel
 from vtd_jax.cost.timed import SCHEDULE, Part, Timed
+from vtd_jax.terminal import counted
 
 # what a device does not run itself, but what is in it
 _AROUND = ("while", "call", "conditional", "async-start")
@@ -144,14 +145,14 @@ def _kernel_cycles(
         length = max(same) if same and alone else None
     if kernel is None or length is None:
         return None, name
-    counted = " (loops counted once)" if kernel.loops else ""
-    return length * kernel.steps_on(cores), f"{name}, Pallas{counted}"
+    once = " (loops counted once)" if kernel.loops else ""
+    return length * kernel.steps_on(cores), f"{name}, Pallas{once}"
 
 
 def _untimed(instruction: Instruction, times: int) -> Mapping[str, int]:
     """What of an instruction without an estimate takes time: its name, and times or bytes."""
     kind = instruction.kind.removesuffix("-start")
-    if kind in COLLECTIVES and not instruction.alone:
+    if kind == "sort" or (kind in COLLECTIVES and not instruction.alone):
         return {kind: times}
     moved = array_bytes(instruction.shape)
     if kind == "reshape" and moved >= _LARGE:
@@ -164,11 +165,8 @@ def _summary(missing: Counter) -> tuple[str, ...]:
     found = []
     for name, times in sorted(missing.items()):
         if name == "reshape":
-            found.append(f"reshape (runs {times} times, moves {_gigabytes(missing)} GB)")
+            moved = f"{missing[_MOVED] / 1e9:.3g} GB"
+            found.append(f"reshape ({counted(times, 'run')}, moving {moved})")
         elif name != _MOVED:
-            found.append(f"{name} (runs {times} times)")
+            found.append(f"{name} ({counted(times, 'run')})")
     return tuple(found)
-
-
-def _gigabytes(missing: Counter) -> str:
-    return f"{missing[_MOVED] / 1e9:.3g}"
