@@ -73,13 +73,10 @@ def main() -> dict:
     found = {kind: plain(kind) for kind in KINDS}
     target = one_tpu("v5e")
     found["kernels"] = [described(both, target, (n * STEPS, SIZE, SIZE)) for n in (1, 2)]
-    (folder,) = kernels._folders
-    found["left"] = [path.name for path in folder.iterdir()]
-    with mock.patch.object(kernels, "lengths", dict):
+    with mock.patch.multiple(kernels, _lengths=lambda exported, _: [None], _known={}):
         found["missing"] = described(
             lambda x: jnp.tanh(called(product, x, "one")), target, (2, SIZE, SIZE)
         )
-    found["folder"] = str(folder)
     return found
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -61,5 +62,4 @@ def test_a_kernel_without_a_length_is_named(found):
 
 
 def test_nothing_is_left_behind(found):
-    assert found["left"] == []
-    assert not Path(found["folder"]).exists()
+    assert not list(Path(tempfile.gettempdir()).glob("vtd_jax_kernels_*"))
