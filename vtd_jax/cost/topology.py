@@ -10,6 +10,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from vtd_jax.errors import UserError, setting
@@ -120,6 +121,8 @@ def on_cpu() -> None:
     """Uses no accelerators, and does not cache programs, which could not be loaded again."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
+    # JAX looks at the setting once, and may have compiled something before
+    compilation_cache.reset_cache()
 
 
 def refused(error: Exception) -> tuple[int, int] | None:
