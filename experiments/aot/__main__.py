@@ -1,4 +1,4 @@
-"""Compiles a run's programs for devices that this machine lacks; prints memory, FLOPs, traffic.
+"""Compiles a run's programs for devices that this machine lacks; prints memory, FLOPs, time.
 
     python -m experiments.aot --topology=v5e:4x4 \\
         --config=experiments/configs/base_to_novel.py:kinetics400
@@ -8,10 +8,10 @@
     python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json
 
 For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for
-GPUs they are lowered. Without --config every benchmark config is compiled at the release's
-effective batch. A program that does not fit ends the command with exit status 2 and one line that
-says what to change. Class names come from the records in data.data_dir if that is a folder, else
-from a table of the benchmarks (or --classes, --tokens).
+GPUs they are lowered. Times are the compiler's estimates; nothing is run. Without --config every
+benchmark config is compiled at the release's effective batch. A program that does not fit ends the
+command with exit status 2 and one line that says what to change. Class names come from the records
+in data.data_dir if that is a folder, else from a table of the benchmarks (or --classes, --tokens).
 """
 
 import dataclasses
@@ -23,8 +23,9 @@ from absl import flags
 from experiments.aot import names
 from experiments.common import cli, config_flag
 from experiments.common.number_lists import whole_numbers
-from vtd_jax.cost.programs import Names, Report, Step, complaint, examine
-from vtd_jax.cost.tables import report_table, run_steps, save
+from vtd_jax.cost.examine import Report, complaint, examine
+from vtd_jax.cost.programs import Names, Step
+from vtd_jax.cost.tables import markdown, run_steps, save
 from vtd_jax.cost.topology import Target, cuda_target, tpu_target
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, check_outputs
@@ -96,7 +97,7 @@ def main() -> str:
         reports.append(_examined(known, number, len(jobs), *job))
         # after each program, so that an interruption loses none
         save(out, reports, settings)
-    print(report_table(reports, settings).to_markdown())
+    print(markdown(reports, settings))
     # `fits` is None for programs that are only lowered
     failed = [
         complaint(report, job[0]) for report, job in zip(reports, jobs) if report.fits is False

@@ -30,6 +30,7 @@ from experiments.common import hosts
 from experiments.common.number_lists import whole_numbers
 from experiments.reproduce import execute
 from experiments.reproduce import request as requests
+from experiments.reproduce.cost import ASSUMED
 from vtd_jax.console.status import Line
 from vtd_jax.cost.estimate import DEVICES, HERE
 from vtd_jax.errors import UserError
@@ -76,7 +77,12 @@ _KIND = flags.DEFINE_enum(
 )
 _DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
 _UTILIZATION = flags.DEFINE_float(
-    "utilization", 0.3, "for --dry_run: share of the peak that is reached", 0.001, 1.0
+    "utilization",
+    None,
+    f"for --dry_run: share of the peak that is reached; default: by the device's compiler where it "
+    f"is installed (make aot, for TPUs), else {ASSUMED:g}",
+    0.001,
+    1.0,
 )
 _TABLES_ONLY = flags.DEFINE_bool(
     "tables_only", False, "make the tables from finished runs, without a device"

@@ -183,8 +183,11 @@ def _about_scenes(data: SceneSource) -> dict[str, str]:
     }
 
 
-def show(made: Made, kind: str, devices: int, utilization: float) -> str:
-    """Prints what the runs cost, and what cannot be made; returns the total in a line."""
+def show(made: Made, kind: str, devices: int, utilization: float | None) -> str:
+    """Prints what the runs cost, and what cannot be made; returns the total in a line.
+
+    The arguments after the first are those of `cost_table`.
+    """
     table, closing = cost_table(made.planner, made.runs, kind, devices, utilization)
     table.show()
     for line in table.about_lines():

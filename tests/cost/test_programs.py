@@ -13,8 +13,9 @@ from flax import nnx
 
 from experiments.configs import _base
 from vtd_jax.cost import programs
+from vtd_jax.cost.examine import Report, complaint, examine
 from vtd_jax.cost.hlo import Sent
-from vtd_jax.cost.programs import Names, abstract_model, complaint, examine, training_step
+from vtd_jax.cost.programs import Names, abstract_model, training_step
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.errors import UserError
 from vtd_jax.train import from_config
@@ -106,7 +107,7 @@ def test_it_is_the_program_that_training_runs(changes):
 
 
 @functools.lru_cache
-def reported(count: int = 8, platform: str = "tpu", **changes) -> programs.Report:
+def reported(count: int = 8, platform: str = "tpu", **changes) -> Report:
     config, target = tiny(**{"data__batch_size": 16} | changes), here(count, platform)
     return examine(training_step(config, target, names(config)), target, config.name)
 
@@ -210,8 +211,8 @@ def test_a_refused_program_is_a_report(monkeypatch):
         examine(step, here(), config.name)
 
 
-def misfit(kind="training", videos=64, devices=8) -> programs.Report:
-    return programs.Report(
+def misfit(kind="training", videos=64, devices=8) -> Report:
+    return Report(
         run="base_to_novel_kinetics400",
         kind=kind,
         target="v5e:2x4",

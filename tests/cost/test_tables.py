@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from experiments.configs import _base
+from vtd_jax.cost.examine import Report, examine
 from vtd_jax.cost.hlo import Sent
-from vtd_jax.cost.programs import Names, Report, examine
+from vtd_jax.cost.programs import Names
 from vtd_jax.cost.tables import evaluation_steps, report_table, run_steps, sent, to_json
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views

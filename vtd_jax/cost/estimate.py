@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from vtd_jax.cost.hlo import traced_work
-from vtd_jax.cost.peaks import DEVICES, Peak
+from vtd_jax.cost.peaks import DEVICES, DTYPES, float32_note
 from vtd_jax.cost.programs import Names, Step, training_step
 from vtd_jax.cost.tables import evaluation_steps
 from vtd_jax.cost.topology import Target
@@ -49,6 +49,14 @@ class RunCost(NamedTuple):
         return self.training_flops + self.evaluation_flops
 
 
+class Call(NamedTuple):
+    """A program of a run: "training", "evaluation" (of one view) or "codebook", and its calls."""
+
+    kind: str
+    times: int
+    names: Names
+
+
 @dataclasses.dataclass(frozen=True)
 class PlannedRun:
     """A row of a plan: name of the run, training videos (0 for none), epochs, cost and hours."""
@@ -79,31 +87,45 @@ def run_cost(
       UserError: a batch larger than the list with `drop_remainder`, or a config without an
         architecture.
     """
-    views = config.evaluate.temporal_views * config.evaluate.spatial_views
-    score = codebook = 0
-    for videos, names in evaluated.values():
-        size = config.evaluate.batch_size
-        batch, encoding = _evaluation_flops(_counted(config, size), names)
-        score += batch * BatchSpec("eval", config.data.frames, 1, size).per_epoch(videos)
-        codebook += encoding
-    if learnt is None:
-        return RunCost(0, 0, 0, views * score + codebook)
-    videos, names = learnt
-    data = config.data
-    spec = BatchSpec("train", data.frames, 1, data.batch_size, drop_remainder=data.drop_remainder)
-    spec.check(videos)
-    steps = spec.per_epoch(videos) * config.optimizer.epochs
-    every = config.evaluate.every_epochs
-    # the evaluation of the last epoch has all views
-    early = (config.optimizer.epochs - 1) // every if every else 0
-    counted = _counted(config, data.batch_size, config.on_nonfinite)
-    training = _training_flops(counted, names)
+    steps = training = evaluation = 0
+    for call in run_calls(config, learnt=learnt, evaluated=evaluated):
+        flops = call.times * _call_flops(call.kind, counted(config, call.kind), call.names)
+        if call.kind == "training":
+            steps, training = call.times, flops
+        else:
+            evaluation += flops
     return RunCost(
-        steps,
-        steps // config.optimizer.gradient_accumulation_steps,
-        steps * training,
-        (early + views) * score + (early + 1) * codebook,
+        steps, steps // config.optimizer.gradient_accumulation_steps, training, evaluation
     )
+
+
+def run_calls(
+    config: RunConfig,
+    *,
+    learnt: tuple[int, Names] | None,
+    evaluated: Mapping[str, tuple[int, Names]],
+) -> tuple[Call, ...]:
+    """The programs that a run calls: its steps, views of batches to score, and codebooks.
+
+    Arguments and errors are those of `run_cost`.
+    """
+    found, early = [], 0
+    if learnt is not None:
+        (videos, names), data = learnt, config.data
+        spec = BatchSpec(
+            "train", data.frames, 1, data.batch_size, drop_remainder=data.drop_remainder
+        )
+        spec.check(videos)
+        found.append(Call("training", spec.per_epoch(videos) * config.optimizer.epochs, names))
+        every = config.evaluate.every_epochs
+        # the evaluation of the last epoch has all views
+        early = (config.optimizer.epochs - 1) // every if every else 0
+    views = config.evaluate.temporal_views * config.evaluate.spatial_views
+    scored = BatchSpec("eval", config.data.frames, 1, config.evaluate.batch_size)
+    for videos, names in evaluated.values():
+        found.append(Call("evaluation", (early + views) * scored.per_epoch(videos), names))
+        found.append(Call("codebook", early + 1, names))
+    return tuple(found)
 
 
 def hours(cost: RunCost, device: str, count: int, utilization: float, dtype: str) -> float:
@@ -126,9 +148,8 @@ def assumptions(device: str, count: int, utilization: float, dtype: str) -> str:
     """The assumptions of `hours` in one line; the same arguments."""
     _rate(device, count, utilization, dtype)
     source = "measured on this machine" if device == HERE else "the vendor's peak"
-    known = DEVICES.get(device)
-    if known and dtype == "float32" and known.float32 < known.bfloat16:
-        source += " outside the tensor cores; in TF32 it would be faster"
+    if dtype == "float32" and device != HERE:
+        source += f" {float32_note(device)}"
     return (
         f"an estimate for {count} × {device}: {peak(device, dtype) / 1e12:.3g} TFLOP/s each in "
         f"{dtype} ({source}), {100 * utilization:g} % of it reached (assumed); reading videos and "
@@ -142,8 +163,8 @@ def peak(device: str, dtype: str) -> float:
     Raises:
       UserError: an unknown device or dtype.
     """
-    if dtype not in Peak._fields:
-        raise UserError(f"dtype {dtype!r}: expected one of {', '.join(Peak._fields)}")
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}: expected one of {', '.join(DTYPES)}")
     if device == HERE:
         return _measured(dtype)
     if device not in DEVICES:
@@ -232,7 +253,7 @@ def _measured(dtype: str) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Counted:
+class Counted:
     """A config, equal to others with the same work: different learning rates or seeds are ignored,
     so that such runs are traced once.
     """
@@ -241,13 +262,19 @@ class _Counted:
     config: RunConfig = dataclasses.field(compare=False)
 
 
-def _counted(config: RunConfig, *depends_on: Hashable) -> _Counted:
+def counted(config: RunConfig, kind: str, devices: int = 1) -> Counted:
     """The run on one device, from frames, with one view.
 
     Args:
       config: of the run.
-      *depends_on: settings that the work depends on, beside those of the model.
+      kind: of the program, see `Call`.
+      devices: that share a batch, of which this is one.
     """
+    training, evaluation = (
+        -(-size // devices) for size in (config.data.batch_size, config.evaluate.batch_size)
+    )
+    # settings that the work depends on, beside those of the model
+    depends_on = (training, config.on_nonfinite) if kind == "training" else (evaluation,)
     # with an architecture, nothing is read from the path
     path = "" if config.clip.architecture else config.clip.path
     config = dataclasses.replace(
@@ -256,24 +283,26 @@ def _counted(config: RunConfig, *depends_on: Hashable) -> _Counted:
         devices=1,
         codebook_shards=1,
         clip=dataclasses.replace(config.clip, path=path),
-        data=dataclasses.replace(config.data, stored_views=0),
-        evaluate=dataclasses.replace(config.evaluate, temporal_views=1, spatial_views=1),
+        data=dataclasses.replace(config.data, stored_views=0, batch_size=training),
+        evaluate=dataclasses.replace(
+            config.evaluate, temporal_views=1, spatial_views=1, batch_size=evaluation
+        ),
     )
     parts = (config.clip, config.model, config.memory, config.data.frames)
-    return _Counted((*parts, *depends_on), config)
+    return Counted((*parts, *depends_on), config)
 
 
 @functools.lru_cache(maxsize=256)
-def _training_flops(run: _Counted, names: Names) -> int:
-    """FLOPs of one step."""
-    return _flops(training_step(run.config, _one_device(), names))
+def _call_flops(kind: str, run: Counted, names: Names) -> int:
+    """FLOPs of one call."""
+    return _flops(program(kind, run.config, _one_device(), names))
 
 
-@functools.lru_cache(maxsize=256)
-def _evaluation_flops(run: _Counted, names: Names) -> tuple[int, int]:
-    """FLOPs of scoring one view of a batch, and of a codebook."""
-    score, codebook = evaluation_steps(run.config, _one_device(), names)
-    return _flops(score), _flops(codebook)
+def program(kind: str, config: RunConfig, target: Target, names: Names) -> Step:
+    """The program of a `Call`."""
+    if kind == "training":
+        return training_step(config, target, names)
+    return {step.kind: step for step in evaluation_steps(config, target, names)}[kind]
 
 
 def _one_device() -> Target:

@@ -88,11 +88,29 @@ def _equations(
         if equation.primitive.name == "cond":
             # one branch runs: count the most expensive one
             inner = [max(inner, key=lambda sub: traced_work(core.ClosedJaxpr(sub, ())).flops)]
-        is_scan, is_mapped = (equation.primitive.name == name for name in ("scan", "shard_map"))
-        rounds = equation.params["length"] if is_scan else 1
+        is_mapped = equation.primitive.name == "shard_map"
         axes = dict(equation.params["mesh"].shape) if is_mapped else sizes
         for sub in inner:
-            yield from _equations(sub, times * rounds, axes)
+            yield from _equations(sub, times * _rounds_of(equation), axes)
+
+
+def _rounds_of(equation: Any) -> int:
+    """How often what is in an equation runs: rounds of a loop, steps of a Pallas kernel's grid."""
+    if equation.primitive.name == "scan":
+        return equation.params["length"]
+    return grid_steps(equation) if equation.primitive.name == "pallas_call" else 1
+
+
+def grid_steps(equation: Any) -> int:
+    """Steps of a `pallas_call`'s grid; a size that is known only when it runs counts as 1."""
+    grid = equation.params["grid_mapping"].grid
+    return math.prod(size for size in grid if isinstance(size, int))
+
+
+def pallas_calls(jaxpr: core.ClosedJaxpr) -> list[Any]:
+    """The equations of a traced program that call a Pallas kernel."""
+    every = (equation for equation, _, _ in _equations(jaxpr.jaxpr, 1, {}))
+    return [equation for equation in every if equation.primitive.name == "pallas_call"]
 
 
 def _parties(equation: Any, sizes: Mapping[str, int]) -> int:
@@ -124,7 +142,22 @@ def _convolution(equation: Any) -> int:
     return 2 * equation.outvars[0].aval.size * math.prod(kernel) // kernel[spec[0]]
 
 
-class _Instruction(NamedTuple):
+class Instruction(NamedTuple):
+    """A line of HLO text.
+
+    Attributes:
+      name, kind: of the instruction; names are unique in a program.
+      shape: of its result, `bf16[8,16]{1,0}` or a tuple of such.
+      operands: names of instructions.
+      literal: of a constant whole number; of a parameter its place.
+      called: computations inside, such as that of a fusion, the body of a loop, or branches.
+      condition: the computation that ends a loop.
+      rounds: of a loop, where XLA knows them.
+      chain: of one asynchronous collective, the same in all its parts.
+      alone: whether a collective has one device only.
+      attributes: what follows the operands, as text.
+    """
+
     name: str
     shape: str
     kind: str
@@ -135,18 +168,24 @@ class _Instruction(NamedTuple):
     rounds: int | None
     chain: str
     alone: bool
+    attributes: str
 
 
 class Program:
-    """The text of a compiled program (`compiled.as_text()`)."""
+    """The text of a compiled program (`compiled.as_text()`).
+
+    Attributes:
+      computations: name -> its instructions, in order.
+      entry: name of the computation that a call runs.
+    """
 
     def __init__(self, text: str):
-        self._computations, self._entry = _parse(text)
+        self.computations, self.entry = _parse(text)
 
     def collectives(self) -> dict[str, Sent]:
         """Collectives of one device in one call; all parts of an asynchronous one count as one."""
         found, chains = [], set()
-        for instruction, times, _ in self._running(self._entry, 1):
+        for instruction, times, _ in self._running(self.entry, 1):
             kind, chain = (
                 instruction.kind.removesuffix("-start"),
                 (instruction.kind, instruction.chain),
@@ -162,39 +201,39 @@ class Program:
     def bytes_of_repeats(self) -> int:
         """Bytes that loops read and write after their first round, which XLA does not count."""
         total = 0
-        for instruction, times, fused in self._running(self._entry, 1):
+        for instruction, times, fused in self._running(self.entry, 1):
             if times > 1 and not fused and instruction.kind not in _FREE:
                 total += (times - 1) * self._moved(instruction)
         return total
 
-    def _moved(self, instruction: _Instruction) -> int:
+    def _moved(self, instruction: Instruction) -> int:
         return array_bytes(instruction.shape) + sum(
             self._sizes.get(name, 0) for name in instruction.operands
         )
 
     @functools.cached_property
     def _sizes(self) -> dict[str, int]:
-        every = itertools.chain.from_iterable(self._computations.values())
+        every = itertools.chain.from_iterable(self.computations.values())
         return {instruction.name: array_bytes(instruction.shape) for instruction in every}
 
     def _running(
         self, computation: str, times: int, fused: bool = False
-    ) -> Iterator[tuple[_Instruction, int, bool]]:
+    ) -> Iterator[tuple[Instruction, int, bool]]:
         """All instructions of a computation, how often each runs, and whether it is in a fusion."""
-        for instruction in self._computations.get(computation, ()):
+        for instruction in self.computations.get(computation, ()):
             yield instruction, times, fused
             inside = fused or instruction.kind not in ("while", "call", "conditional")
             for called in instruction.called:
-                yield from self._running(called, times * self._rounds(instruction), inside)
+                yield from self._running(called, times * self.rounds(instruction), inside)
 
-    def _rounds(self, instruction: _Instruction) -> int:
+    def rounds(self, instruction: Instruction) -> int:
         """Rounds of a loop: from XLA's annotation, else the only constant of its condition."""
         if instruction.kind != "while" or instruction.rounds is not None:
             return instruction.rounds or 1
         limits = {
             found.literal
             for found, _, _ in self._running(instruction.condition, 1)
-            if found.literal is not None
+            if found.kind == "constant" and found.literal is not None
         }
         return limits.pop() if len(limits) == 1 else 1
 
@@ -235,8 +274,8 @@ def _sum_up(found: list[tuple[str, int, int]]) -> dict[str, Sent]:
     return {kind: Sent(counts[kind], sizes[kind]) for kind in COLLECTIVES if kind in counts}
 
 
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    computations: dict[str, list[_Instruction]] = {}
+def _parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
+    computations: dict[str, list[Instruction]] = {}
     entry, current = "", None
     for line in text.splitlines():
         if line.endswith("{") and line.startswith(("%", "ENTRY ")):
@@ -248,7 +287,7 @@ def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
     return computations, entry
 
 
-def _instruction(found: re.Match) -> _Instruction:
+def _instruction(found: re.Match) -> Instruction:
     operands, _, attributes = found["rest"].partition(")")
     if found["kind"].endswith(("-done", "-update")):
         # their computations are counted at the start
@@ -263,15 +302,18 @@ def _instruction(found: re.Match) -> _Instruction:
     called += re.findall(r"\b(?:true|false)_computation=%?([\w.\-]+)", attributes)
     if found["kind"] == "call":
         called += re.findall(r"\bto_apply=%?([\w.\-]+)", attributes)
-    return _Instruction(
+    return Instruction(
         found["name"],
         found["shape"],
         found["kind"],
         tuple(re.findall(r"%([\w.\-]+)", operands)),
-        int(operands) if found["kind"] == "constant" and re.fullmatch(r"\d+", operands) else None,
+        int(operands)
+        if found["kind"] in ("constant", "parameter") and re.fullmatch(r"\d+", operands)
+        else None,
         tuple(called),
         condition[1] if condition else "",
         int(trips[1]) if trips else None,
         chain[1] if chain else "",
         _ALONE.search(attributes) is not None,
+        attributes,
     )

@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from vtd_jax.cost.examine import Report
 from vtd_jax.cost.hlo import Sent
 from vtd_jax.cost.programs import (
     Names,
-    Report,
     Step,
     abstract_frames,
     abstract_model,
@@ -23,6 +23,7 @@ from vtd_jax.cost.programs import (
     mesh_of,
     training_step,
 )
+from vtd_jax.cost.schedule import NO_KERNEL
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.tables import Table
@@ -30,6 +31,8 @@ from vtd_jax.files import write_text
 from vtd_jax.parallel.mesh import DeviceMesh, round_up
 from vtd_jax.train.config import RunConfig
 
+# parts of a program's time that a table shows
+_PARTS = 5
 _SHORT = {
     "all-reduce": "reduce",
     "all-gather": "gather",
@@ -61,7 +64,7 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
     count = config.evaluate.temporal_views * config.evaluate.spatial_views
-    frames = config.data.frames
+    frames, dtype = config.data.frames, config.clip.dtype
     axes = (videos, count, frames) if count > 1 else (videos, frames)
     codebook = jax.ShapeDtypeStruct((names.classes, model.clip.config.embed_dim), jnp.float32)
     scorer = views.compiled_scorer(graphdef, mesh, config.parallel)
@@ -69,8 +72,8 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
     score = scorer.abstract(abstract_frames(model, *axes), state, codebook)
     encode = encoder.abstract(abstract_tokens(mesh, names), state)
     return [
-        Step("evaluation", scorer, score, videos, frames, names, count),
-        Step("codebook", encoder, encode, 0, 0, names),
+        Step("evaluation", scorer, score, videos, frames, names, count, dtype),
+        Step("codebook", encoder, encode, 0, 0, names, dtype=dtype),
     ]
 
 
@@ -84,7 +87,9 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
     compiled = any(report.memory is not None for report in reports)
     columns = ("run", "step", "videos", "a device", "frames", "classes")
     columns += ("GiB a device",) if compiled else ("arguments, MB", "program, MB")
-    columns += ("TFLOP", "traffic, GB", "sent, MB") if compiled else ("TFLOP", "sent, MB")
+    estimated = any(report.seconds_estimated is not None for report in reports)
+    columns += ("TFLOP", *(("ms", "of peak") if estimated else ()))
+    columns += ("traffic, GB", "sent, MB") if compiled else ("sent, MB",)
     programs: dict[tuple[str, str], list[dict[str, str]]] = {}
     for report in reports:
         programs.setdefault((report.run, report.kind), []).append(_cells(report))
@@ -94,6 +99,8 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
         runs.setdefault((kind, *texts), []).append(run)
     rows = tuple(dict(zip(columns, (braces(names), *texts))) for texts, names in runs.items())
     about = {"on": " / ".join(dict.fromkeys(report.target for report in reports)), **settings}
+    if estimated:
+        about |= _about_times(reports)
     kind = "compiled ahead of time" if compiled else "lowered for CUDA, not compiled"
     title = f"Programs {kind}: cost of one call on one device"
     return Table(title, columns, rows, about | versions(compiled))
@@ -119,9 +126,64 @@ def _cells(report: Report) -> dict[str, str]:
         "arguments, MB": "–" if arguments is None else f"{arguments / 1e6:.1f}",
         "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
         "TFLOP": f"{report.flops / 1e12:.3g}",
+        "ms": _milliseconds(report),
+        "of peak": "–" if report.share is None else f"{100 * report.share:.0f} %",
         "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
         "sent, MB": "–" if report.fits is False else sent(report.collectives),
     }
+
+
+def _milliseconds(report: Report) -> str:
+    if report.seconds_estimated is None:
+        return "–"
+    kernels = [name for name in report.without if name.startswith(NO_KERNEL)]
+    more = f" ({'; '.join(kernels)})" if kernels else ""
+    return f"{1e3 * report.seconds_estimated:.4g}{more}"
+
+
+def _about_times(reports: Sequence[Report]) -> dict[str, str]:
+    sources = " or ".join(sorted({report.estimated_by for report in reports} - {""}))
+    dtypes = " or ".join(sorted({report.dtype for report in reports}))
+    return {
+        "ms": f"of one call, by {sources}, not run; waiting for data is not part of it",
+        "of peak": f"TFLOP over ms, of the device's peak in {dtypes}",
+    }
+
+
+def parts_table(reports: Sequence[Report]) -> Table | None:
+    """The largest parts of each program's estimated time; programs of equal parts share them.
+
+    Returns None without estimates.
+    """
+    same: dict[tuple, list[str]] = {}
+    for report in reports:
+        if report.seconds_estimated:
+            key = report.kind, report.target, report.seconds_estimated, report.largest
+            same.setdefault((*key, report.without), []).append(report.run)
+    rows: list[dict[str, str]] = []
+    for (kind, target, seconds, parts, without), runs in same.items():
+        shown = [
+            (part.name, f"{1e3 * part.seconds:.3g}", part.seconds / seconds, f"{part.times}")
+            for part in parts[:_PARTS]
+        ]
+        cells = [
+            {"part": name, "ms": ms, "of it": f"{100 * share:.0f} %", "times": times}
+            for name, ms, share, times in shown
+        ]
+        cells += [{"part": f"not counted: {name}"} for name in without]
+        for first, row in enumerate(cells):
+            heads = (braces(runs), kind, target) if not first else ("", "", "")
+            rows.append(dict(zip(("run", "step", "on"), heads)) | row)
+    columns = ("run", "step", "on", "part", "ms", "of it", "times")
+    about = {"ms": "by the compiler, not run", "times": "in one call"}
+    return Table(f"The {_PARTS} largest parts", columns, tuple(rows), about) if rows else None
+
+
+def markdown(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:
+    """The table of programs, and that of their largest parts if there are estimates."""
+    parts = parts_table(reports)
+    found = report_table(reports, settings).to_markdown()
+    return found if parts is None else f"{found}\n{parts.to_markdown()}"
 
 
 def braces(names: Sequence[str]) -> str:
@@ -150,11 +212,8 @@ def versions(compiled: bool) -> dict[str, str]:
 def save(out: Path | None, reports: Sequence[Report], settings: Mapping[str, Any]) -> None:
     """Writes the table (.md) or all numbers (.json), whole or not at all; None writes nothing."""
     if out is not None:
-        table = out.suffix == ".md"
-        write_text(
-            out,
-            report_table(reports, settings).to_markdown() if table else to_json(reports, settings),
-        )
+        made = markdown if out.suffix == ".md" else to_json
+        write_text(out, made(reports, settings))
 
 
 def to_json(reports: Sequence[Report], settings: Mapping[str, Any]) -> str:

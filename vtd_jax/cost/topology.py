@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
+from vtd_jax.cost import kernels
 from vtd_jax.errors import UserError, setting
 
 GIB = 2**30
@@ -25,6 +26,16 @@ _LIBTPU = {
 }
 # side of a matrix of bfloat16 that no chip holds
 _TOO_LARGE = 300_000
+
+
+# the smallest topology of each kind of TPU that libtpu knows
+_SMALLEST = {
+    "v4": "v4:2x2x1",
+    "v5e": "v5e:1x1",
+    "v5p": "v5p:2x2x1",
+    "v6e": "v6e:1x1",
+    "TPU7x": "tpu7x:2x2x1",
+}
 
 
 class Target(NamedTuple):
@@ -55,6 +66,7 @@ def tpu_target(topology: str) -> Target:
             "environment with it, or run pip install -e '.[aot]' in a separate one"
         )
     os.environ.update(_LIBTPU)
+    kernels.dump()
     on_cpu()
     try:
         devices = topologies.get_topology_desc(topology, "tpu").devices
@@ -65,6 +77,17 @@ def tpu_target(topology: str) -> Target:
         ) from None
     devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
     return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
+
+
+def one_tpu(kind: str) -> Target | None:
+    """One device of a kind of TPU, as `peaks.DEVICES` names it; None without libtpu or for others.
+
+    Of a v4, libtpu makes two devices, its cores; this is one of them.
+    """
+    if kind not in _SMALLEST or importlib.util.find_spec("libtpu") is None:
+        return None
+    target = tpu_target(_SMALLEST[kind])
+    return target._replace(name=kind, devices=target.devices[:1])
 
 
 def cuda_target(count: int) -> Target:

@@ -11,7 +11,6 @@ from experiments.benchmark import gemm, timing
 from experiments.benchmark.classes import class_names, name_lengths, stand_in_tokens
 from experiments.benchmark.timing import Job, Timing, best_rates, interleaved, machine, ratio
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.model.codebook import class_tokens, trim
 
 
@@ -94,23 +93,3 @@ def test_names_are_different_and_have_the_lengths_that_the_table_says():
     np.testing.assert_array_equal(made.argmax(-1), real.argmax(-1))
     np.testing.assert_array_equal(made[:, 0], real[:, 0])
     assert made.dtype == real.dtype
-
-
-@pytest.mark.parametrize(
-    "kind, known",
-    [
-        ("NVIDIA H200", "H200"),
-        ("NVIDIA H100 80GB HBM3", "H100"),
-        ("NVIDIA H100 PCIe", None),
-        ("NVIDIA A100-SXM4-80GB", "A100"),
-        ("Tesla V100-SXM2-16GB", "V100"),
-        ("NVIDIA L4", "L4"),
-        ("NVIDIA L40S", None),
-        ("TPU v5 lite", "v5e"),
-        ("TPU v4", "v4"),
-        ("cpu", None),
-    ],
-)
-def test_peaks_are_known_by_the_kind_of_device(kind, known):
-    assert known_device(kind) == known
-    assert known is None or known in DEVICES
