@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VENV_BEAM ?= .venv-beam
 VENV_AOT ?= .venv-aot
+VENV_AOT_CUDA ?= .venv-aot-cuda
 VENV_NEWEST ?= .venv-newest
 BIN := $(VENV)/bin
 OUT ?= demo_output
@@ -16,7 +17,7 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot browser newest any-cpu lint format setup environments clean
+.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser newest any-cpu lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -27,6 +28,7 @@ help:
 	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
+	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
@@ -73,6 +75,13 @@ $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
 	@touch $@
 
+# with the CUDA plugin, JAX looks for a GPU wherever it starts
+$(VENV_AOT_CUDA)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_AOT_CUDA)
+	$(VENV_AOT_CUDA)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot-cuda,dev]'
+	@touch $@
+
 # no constraints: what a user of the wheel gets
 NEWEST_PYTHON ?= $(PYTHON)
 $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
@@ -117,6 +126,9 @@ beam: $(VENV_BEAM)/.installed
 aot: $(VENV_AOT)/.installed
 	$(VENV_AOT)/bin/python -m pytest tests/aot
 
+aot-cuda: $(VENV_AOT_CUDA)/.installed
+	$(VENV_AOT_CUDA)/bin/python -m pytest tests/aot_cuda
+
 browser: $(VENV)/.installed-browser
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest tests/browser
@@ -143,4 +155,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_NEWEST) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_AOT_CUDA) $(VENV_NEWEST) $(OUT)

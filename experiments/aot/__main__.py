@@ -5,13 +5,16 @@
     python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
         --config.clip.dtype=bfloat16 --config.memory.remat=block --config.data.batch_size=128
     python -m experiments.aot --out=aot.md
+    python -m experiments.aot --platform=cuda --topology=H100:1,H100:8
     python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json
 
-For TPUs the programs are compiled as they would run (libtpu, `make aot`; no TPU is needed), for
-GPUs they are lowered. Times are the compiler's estimates; nothing is run. Without --config every
-benchmark config is compiled at the release's effective batch. A program that does not fit ends the
-command with exit status 2 and one line that says what to change. Class names come from the records
-in data.data_dir if that is a folder, else from a table of the benchmarks (or --classes, --tokens).
+The programs are compiled as they would run, for TPUs (libtpu, `make aot`) or GPUs (the CUDA
+compiler, `make aot-cuda`); no TPU or GPU is needed. With --platform=cuda and no --topology they are
+only lowered. Times are the compiler's estimates, for GPUs the least times; nothing is run. Without
+--config every benchmark config is compiled at the release's effective batch. A program that does
+not fit ends the command with exit status 2 and one line that says what to change. Class names come
+from the records in data.data_dir if that is a folder, else from a table of the benchmarks (or
+--classes, --tokens).
 """
 
 import dataclasses
@@ -23,7 +26,9 @@ from absl import flags
 from experiments.aot import names
 from experiments.common import cli, config_flag
 from experiments.common.number_lists import whole_numbers
+from vtd_jax.cost.cuda import gpu_target
 from vtd_jax.cost.examine import Report, complaint, examine
+from vtd_jax.cost.gpus import GPUS
 from vtd_jax.cost.programs import Names, Step
 from vtd_jax.cost.tables import markdown, run_steps, save
 from vtd_jax.cost.topology import Target, cuda_target, tpu_target
@@ -35,13 +40,15 @@ from vtd_jax.train.config import RunConfig
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
-_PLATFORM = flags.DEFINE_enum(
-    "platform", "tpu", ["tpu", "cuda"], "compile for TPUs, or lower for GPUs"
-)
+_PLATFORM = flags.DEFINE_enum("platform", "tpu", ["tpu", "cuda"], "TPUs, or GPUs")
 _TOPOLOGY = flags.DEFINE_list(
-    "topology", "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16", "TPUs, GENERATION:SHAPE each"
+    "topology",
+    "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16",
+    "TPUs to compile for, GENERATION:SHAPE each; with --platform=cuda GPUs, KIND:COUNT each",
 )
-_DEVICES = flags.DEFINE_list("devices", "1,8,64,256", "numbers of GPUs, with --platform=cuda")
+_DEVICES = flags.DEFINE_list(
+    "devices", "1,8,64,256", "numbers of GPUs to lower for, with --platform=cuda"
+)
 _CLASSES = flags.DEFINE_integer("classes", None, "class names in the codebook", lower_bound=1)
 _TOKENS = flags.DEFINE_integer(
     "tokens", None, "positions of the longest class prompt", lower_bound=3, upper_bound=77
@@ -54,7 +61,16 @@ def targets() -> list[Target]:
     this process simulates.
     """
     if _PLATFORM.value == "tpu":
+        for topology in _TOPOLOGY.value:
+            if topology.partition(":")[0] in GPUS:
+                raise UserError(f"--topology={topology}: GPUs need --platform=cuda too")
         return [tpu_target(topology) for topology in _TOPOLOGY.value]
+    if _TOPOLOGY.present:
+        if _DEVICES.present:
+            raise UserError(
+                "--devices: to lower only; leave it out where --topology names the GPUs"
+            )
+        return [gpu_target(topology) for topology in _TOPOLOGY.value]
     expected = "numbers of GPUs, as 1,8,64"
     counts = whole_numbers("devices", _DEVICES.value, expected, least=1, repeats=True)
     found = {count: cuda_target(count) for count in sorted(counts, reverse=True)}
@@ -105,7 +121,8 @@ def main() -> str:
     if failed:
         more = f" (and {len(failed) - 1} more programs that do not fit)" if len(failed) > 1 else ""
         raise UserError(failed[0] + more)
-    outcome = f"{len(known)} programs, {'all fit' if _PLATFORM.value == 'tpu' else 'lowered'}"
+    lowered = all(report.fits is None for report in reports)
+    outcome = f"{len(known)} programs, {'lowered' if lowered else 'all fit'}"
     wrote = f"wrote {out}" if out else "nothing was written (--out=FILE.md or .json)"
     return f"{outcome}; {wrote}"
 

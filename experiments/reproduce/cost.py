@@ -10,6 +10,7 @@ from vtd_jax.cost import compiled, estimate
 from vtd_jax.cost.compiled import Chip, CompiledTime
 from vtd_jax.cost.estimate import PlannedRun
 from vtd_jax.cost.programs import Names, abstract_model
+from vtd_jax.cost.timed import ROOFLINE
 from vtd_jax.durations import timespan
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -88,8 +89,9 @@ def _by_compiler(chip: Chip, devices: int, times: Mapping[str, CompiledTime]) ->
         source = " or ".join(sorted({time.source for time in found}))
         missing = sorted({name for time in found for name in time.without})
         without = f" (without {', '.join(missing)})" if missing else ""
+        what = "the least time" if source == ROOFLINE else "an estimate"
         lines.append(
-            f"an estimate for {devices} × {chip.kind} by {source} of the programs compiled for one "
+            f"{what} for {devices} × {chip.kind} by {source} of the programs compiled for one "
             f"of them with its share of the videos, not run{without}; reading videos, compiling "
             "and what devices send each other are not part of it"
         )

@@ -13,6 +13,7 @@ from conftest import SHARED
 
 from experiments.aot import names as _aot
 from support import small_run
+from vtd_jax.cost.cuda import missing
 from vtd_jax.cost.programs import Names, training_step
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError
@@ -157,6 +158,20 @@ def test_names_come_from_records(tmp_path):
         (
             ["--platform=cuda", "--devices=1", VIDEOS, "--tokens=20"],
             "--tokens=20: needs --classes=K too",
+        ),
+        (["--topology=v5e:1x1,H100:1"], "--topology=H100:1: GPUs need --platform=cuda too"),
+        (
+            ["--platform=cuda", "--topology=H100:1", "--devices=1"],
+            "--devices: to lower only; leave it out where --topology names the GPUs",
+        ),
+        (
+            ["--platform=cuda", "--topology=H100"],
+            "--topology=H100: expected KIND:COUNT, as H100:1 or H100:8, of A100, H100, H200, B200",
+        ),
+        pytest.param(
+            ["--platform=cuda", "--topology=H100:1", VIDEOS],
+            "--topology=H100:1: JAX's CUDA plugin is not installed; `make aot-cuda`",
+            marks=pytest.mark.skipif(missing() is None, reason="the CUDA compiler is installed"),
         ),
         pytest.param(
             ["--topology=v5e:2x4", VIDEOS],

@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from vtd_jax.cost.cuda import one_gpu
 from vtd_jax.cost.estimate import Counted, counted, program, run_calls
 from vtd_jax.cost.examine import Report, examine, peak
 from vtd_jax.cost.peaks import DEVICES
@@ -42,7 +43,7 @@ class CompiledTime(NamedTuple):
 
 def chip_of(kind: str) -> Chip | None:
     """A device whose compiler is installed here; None for others."""
-    target = one_tpu(kind)
+    target = one_tpu(kind) or one_gpu(kind)
     if target is None:
         return None
     known = peak(target, "bfloat16")

@@ -10,7 +10,9 @@ import jax
 from jax.extend import core
 from jax.sharding import NamedSharding
 
-from vtd_jax.cost import kernels, schedule
+from vtd_jax.cost import cuda, kernels, roofline, schedule
+from vtd_jax.cost.cuda import FRACTIONS, MOST
+from vtd_jax.cost.gpus import GPUS, Gpu
 from vtd_jax.cost.hlo import Program, Sent, traced_work
 from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.cost.programs import Step
@@ -34,10 +36,11 @@ class Report:
       parts: of `memory`: arguments, outputs, outputs in the place of arguments, temporaries, code.
         Only arguments and outputs if not compiled.
       flops: of matrix products as traced, with recomputation and all rounds of loops.
-      traffic: bytes read and written by XLA's analysis, with all rounds of loops; None if not
-        compiled.
+      traffic: bytes read and written by XLA's analysis, with all rounds of loops; of a GPU, for
+        which XLA has none, by `roofline.traffic`. None if not compiled.
       collectives: by kind; as traced if not compiled.
-      xla_flops: by XLA's analysis, which counts one round of a loop; None if not compiled.
+      xla_flops: by XLA's analysis, which counts one round of a loop; None if not compiled, and of
+        a GPU.
       text: bytes of the exported StableHLO; None if not exported.
       seconds: for tracing, lowering and compiling.
       seconds_estimated: of one call, by the compiler, not run; None without an estimate.
@@ -86,7 +89,7 @@ class Report:
 
 
 def examine(step: Step, target: Target, run: str) -> Report:
-    """Compiles a program for a TPU, or lowers it for GPUs, and reports its cost.
+    """Compiles a program, or lowers it for GPUs that have no compiler here; reports its cost.
 
     A program that does not fit into memory is not an error: its report says what it needs.
     """
@@ -96,8 +99,9 @@ def examine(step: Step, target: Target, run: str) -> Report:
     found: dict[str, Any] = dict.fromkeys(("fits", "memory", "traffic", "xla_flops", "text"))
     found |= {"parts": {}, "collectives": work.collectives}
     timed = None
-    if target.platform == "tpu":
-        compiled, timed = _compiled(traced, target)
+    # GPUs that are only simulated are CPUs
+    if target.platform == "tpu" or target.devices[0].platform == "gpu":
+        compiled, timed = _compiled(traced, target, step.dtype)
         found |= compiled
     else:
         found |= _exported(step)
@@ -149,19 +153,26 @@ def _estimate(timed: Timed | None, flops: int, peak: float | None) -> dict[str, 
     }
 
 
-def _compiled(traced: Any, target: Target) -> tuple[dict[str, Any], Timed | None]:
+def _compiled(traced: Any, target: Target, dtype: str) -> tuple[dict[str, Any], Timed | None]:
     """Fields of a report from the compiled program, or from XLA's error that it does not fit."""
     # forgets what was compiled before
     kernels.lengths()
+    options = dict(cuda.OPTIONS) if target.platform == "cuda" else None
     try:
-        compiled = traced.lower().compile()
+        compiled = traced.lower().compile(compiler_options=options)
     except jax.errors.JaxRuntimeError as error:
         needs = refused(error)
         if needs is None:
             raise
         return {"fits": False, "memory": needs[0]}, None
-    sizes, analysis, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
-    program = Program(text)
+    sizes, text = compiled.memory_analysis(), compiled.as_text()
+    program, analysis = Program(text), compiled.cost_analysis()
+    # XLA for CUDA analyses nothing
+    moved = (
+        roofline.traffic(text)
+        if analysis is None
+        else round(analysis["bytes accessed"]) + program.bytes_of_repeats()
+    )
     parts = {
         "arguments": sizes.argument_size_in_bytes,
         "outputs": sizes.output_size_in_bytes,
@@ -175,16 +186,21 @@ def _compiled(traced: Any, target: Target) -> tuple[dict[str, Any], Timed | None
         "fits": target.memory is None or memory <= target.memory,
         "memory": memory,
         "parts": parts,
-        "traffic": round(analysis["bytes accessed"]) + program.bytes_of_repeats(),
-        "xla_flops": round(analysis.get("flops", 0)),
+        "traffic": moved,
+        "xla_flops": None if analysis is None else round(analysis.get("flops", 0)),
         "collectives": program.collectives(),
     }
-    return found, _timed(text, traced.jaxpr, target)
+    return found, _timed(text, traced.jaxpr, target, dtype)
 
 
-def _timed(text: str, jaxpr: core.ClosedJaxpr, target: Target) -> Timed | None:
+def _timed(text: str, jaxpr: core.ClosedJaxpr, target: Target, dtype: str) -> Timed | None:
     """The estimated time of a compiled program; None if its compiler gives none."""
-    found = schedule.core_of(target.devices[0])
+    device = target.devices[0]
+    if target.platform == "cuda":
+        name = known_device(device.device_kind)
+        products = roofline.pallas_products(jaxpr)
+        return roofline.roofline(text, DEVICES[name], dtype, products) if name else None
+    found = schedule.core_of(device)
     if found is None:
         return None
     one, cores = found
@@ -216,16 +232,23 @@ def _local_bytes(tree: Any) -> int:
 def complaint(report: Report, config: RunConfig) -> str:
     """The message for a program that does not fit: needed and available memory, what to change."""
     needs, there = f"{(report.memory or 0) / GIB:.1f} GiB", f"{(report.available or 0) / GIB:.2f}"
+    has = f"of its memory JAX allocates {there}" if _gpu(report) else f"a chip has {there}"
     return (
-        f"{report.run} on {report.target}: {report.kind} needs {needs} a device, a chip has "
-        f"{there}; {_remedy(report, config)}"
+        f"{report.run} on {report.target}: {report.kind} needs {needs} a device, {has}; "
+        f"{_remedy(report, config)}"
     )
+
+
+def _gpu(report: Report) -> Gpu | None:
+    return GPUS.get(report.target.partition(":")[0])
 
 
 def _remedy(report: Report, config: RunConfig) -> str:
     memory, shards = config.memory, config.codebook_shards if report.kind == "training" else 1
     videos = -(-report.videos * shards // report.devices)
-    changes = []
+    changes, gpu = [], _gpu(report)
+    if gpu is not None and (report.memory or 0) < MOST * gpu.memory_bytes:
+        changes.append(f"set {FRACTIONS[0]}={MOST:g} in the environment")
     if report.kind == "training":
         changes += [f"set {setting('memory.remat', 'block')}"] * (memory.remat != "block")
         steps, batch = config.optimizer.gradient_accumulation_steps, config.data.batch_size
@@ -243,5 +266,6 @@ def _remedy(report: Report, config: RunConfig) -> str:
     in_parts = report.kind == "evaluation" or (report.kind == "training" and videos == 1)
     if in_parts and memory.frame_chunks * shards < report.frames:
         changes.append(f"raise {setting('memory.frame_chunks', memory.frame_chunks)}")
-    more = "use larger chips" if videos == 1 else "use more chips"
+    noun = "chips" if gpu is None else "GPUs"
+    more = f"use larger {noun}" if videos == 1 else f"use more {noun}"
     return f"{', '.join(changes)} or {more}" if changes else more

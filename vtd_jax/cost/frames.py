@@ -1,7 +1,9 @@
-"""Where in the Python source an instruction of HLO text comes from."""
+"""Where in the Python source an instruction of HLO text comes from, and names after that."""
 
 import re
 from typing import NamedTuple
+
+from vtd_jax.cost.hlo import Instruction
 
 _TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
 _ROW = re.compile(r"^(\d+) (.*)$")
@@ -9,6 +11,10 @@ _NUMBER = re.compile(r"=(\d+)")
 # they stand between a layer and its product, and say nothing of which it is
 _BETWEEN = ("matmul.py",)
 _LAYERS = ("Linear.__call__",)
+_OP_NAME = re.compile(r'\bop_name="([^"]*)"')
+_FRAME = re.compile(r"\bstack_frame_id=(\d+)")
+# in op_name, what stands around the name of a function
+_WRAPPED = re.compile(r"\b(?:jit|jvp|transpose|vmap)\(([^()]*)\)")
 
 
 class Frame(NamedTuple):
@@ -60,3 +66,41 @@ class Frames:
                 return found
             frame, seen = outer - self._shift, seen + 1
         return None
+
+
+class Namer:
+    """Names of parts: the place in the source, the operation, and the pass."""
+
+    def __init__(self, text: str):
+        self._frames = Frames(text)
+
+    def name(self, instruction: Instruction) -> str:
+        """As "Block.__call__:160 mi,io->mo, backward"; equal for the same place in all layers."""
+        op = _OP_NAME.search(instruction.attributes)
+        path = op[1] if op else ""
+        frame = _FRAME.search(instruction.attributes)
+        layer = self._frames.layer(int(frame[1])) if frame else None
+        place = f"{layer.function.rpartition('<locals>.')[2]}:{layer.line} " if layer else ""
+        return place + _operation(instruction, path) + _pass(path)
+
+
+def _operation(instruction: Instruction, path: str) -> str:
+    if instruction.kind == "copy":
+        return "copy"
+    parts = path.split("/")
+    if len(parts) > 1 and "->" in parts[-2]:
+        return _unwrapped(parts[-2])
+    # without a place in the program, the instruction's name without its number
+    return parts[-1] or re.sub(r"[\d.]+$", "", instruction.name)
+
+
+def _pass(path: str) -> str:
+    if "rematted_computation" in path:
+        return ", recomputed"
+    return ", backward" if "transpose(" in path else ""
+
+
+def _unwrapped(path: str) -> str:
+    while (inside := _WRAPPED.sub(r"\1", path)) != path:
+        path = inside
+    return path

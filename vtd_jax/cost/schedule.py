@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 
 from vtd_jax.cost import kernels as pallas
-from vtd_jax.cost.frames import Frames
+from vtd_jax.cost.frames import Namer
 from vtd_jax.cost.hlo import COLLECTIVES, Instruction, Program, array_bytes
 from vtd_jax.cost.kernels import Kernel
 from vtd_jax.cost.timed import SCHEDULE, Part, Timed
@@ -19,8 +19,6 @@ from vtd_jax.terminal import counted
 _AROUND = ("while", "call", "conditional", "async-start")
 _PALLAS = '"tpu_custom_call"'
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
-_OP_NAME = re.compile(r'\bop_name="([^"]*)"')
-_FRAME = re.compile(r"\bstack_frame_id=(\d+)")
 # bytes of a reshape that is worth a line: smaller ones take a few microseconds
 _LARGE = 2**20
 _MOVED = "bytes of reshapes"
@@ -90,7 +88,7 @@ def schedule(
     launched = _launched(Program(text))
     if not any(_cycles(instruction) for instruction, _ in launched):
         return None
-    namer, lengths = _Namer(Frames(text)), lengths or {}
+    namer, lengths = Namer(text), lengths or {}
     parts, missing, count = [], Counter(), 0
     for instruction, times in launched:
         cycles, name = _cycles(instruction), ""
@@ -172,35 +170,3 @@ def _summary(missing: Counter) -> tuple[str, ...]:
         elif name != _MOVED:
             found.append(f"{name} ({counted(times, 'run')})")
     return tuple(found)
-
-
-class _Namer:
-    """Names of parts: the place in the source, the operation, and the pass."""
-
-    def __init__(self, frames: Frames):
-        self._frames = frames
-
-    def name(self, instruction: Instruction) -> str:
-        """As "Block.__call__:160 mi,io->mo, backward"; equal for the same place in all layers."""
-        op = _OP_NAME.search(instruction.attributes)
-        path = op[1] if op else ""
-        frame = _FRAME.search(instruction.attributes)
-        layer = self._frames.layer(int(frame[1])) if frame else None
-        place = f"{layer.function.rpartition('<locals>.')[2]}:{layer.line} " if layer else ""
-        return place + _operation(instruction, path) + _pass(path)
-
-
-def _operation(instruction: Instruction, path: str) -> str:
-    if instruction.kind == "copy":
-        return "copy"
-    parts = path.split("/")
-    if len(parts) > 1 and "->" in parts[-2]:
-        return parts[-2]
-    # without a place in the program, the instruction's name without its number
-    return parts[-1] or re.sub(r"[\d.]+$", "", instruction.name)
-
-
-def _pass(path: str) -> str:
-    if "rematted_computation" in path:
-        return ", recomputed"
-    return ", backward" if "transpose(" in path else ""

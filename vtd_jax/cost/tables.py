@@ -24,6 +24,7 @@ from vtd_jax.cost.programs import (
     training_step,
 )
 from vtd_jax.cost.schedule import NO_KERNEL
+from vtd_jax.cost.timed import ROOFLINE
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views
 from vtd_jax.evaluate.tables import Table
@@ -31,6 +32,7 @@ from vtd_jax.files import write_text
 from vtd_jax.parallel.mesh import DeviceMesh, round_up
 from vtd_jax.train.config import RunConfig
 
+_COMPILERS = ("libtpu", "jax-cuda13-plugin", "nvidia-cuda-nvcc", "nvidia-cudnn-cu13")
 # parts of a program's time that a table shows
 _PARTS = 5
 _SHORT = {
@@ -89,6 +91,7 @@ def report_table(reports: Sequence[Report], settings: Mapping[str, Any]) -> Tabl
     columns += ("GiB a device",) if compiled else ("arguments, MB", "program, MB")
     estimated = any(report.seconds_estimated is not None for report in reports)
     columns += ("TFLOP", *(("ms", "of peak") if estimated else ()))
+    columns += ("kernels",) if any(map(_is_bound, reports)) else ()
     columns += ("traffic, GB", "sent, MB") if compiled else ("sent, MB",)
     programs: dict[tuple[str, str], list[dict[str, str]]] = {}
     for report in reports:
@@ -127,7 +130,8 @@ def _cells(report: Report) -> dict[str, str]:
         "program, MB": "–" if report.text is None else f"{report.text / 1e6:.2f}",
         "TFLOP": f"{report.flops / 1e12:.3g}",
         "ms": _milliseconds(report),
-        "of peak": "–" if report.share is None else f"{100 * report.share:.0f} %",
+        "of peak": _share(report),
+        "kernels": f"{report.kernels}" if _is_bound(report) else "–",
         "traffic, GB": "–" if report.traffic is None else f"{report.traffic / 1e9:.1f}",
         "sent, MB": "–" if report.fits is False else sent(report.collectives),
     }
@@ -138,7 +142,19 @@ def _milliseconds(report: Report) -> str:
         return "–"
     kernels = [name for name in report.without if name.startswith(NO_KERNEL)]
     more = f" ({'; '.join(kernels)})" if kernels else ""
-    return f"{1e3 * report.seconds_estimated:.4g}{more}"
+    least = "≥ " if _is_bound(report) else ""
+    return f"{least}{1e3 * report.seconds_estimated:.4g}{more}"
+
+
+def _share(report: Report) -> str:
+    if report.share is None:
+        return "–"
+    return f"{'≤ ' if _is_bound(report) else ''}{100 * report.share:.0f} %"
+
+
+def _is_bound(report: Report) -> bool:
+    """Whether its time is the least possible, no estimate."""
+    return report.estimated_by == ROOFLINE
 
 
 def _about_times(reports: Sequence[Report]) -> dict[str, str]:
@@ -201,11 +217,11 @@ def sent(collectives: Mapping[str, Sent]) -> str:
 
 
 def versions(compiled: bool) -> dict[str, str]:
-    """Versions that the numbers depend on: of JAX, and of libtpu if it compiled."""
+    """Versions that the numbers depend on: of JAX, and of the compilers here if one compiled."""
     found = {"jax": version("jax")}
-    if compiled:
+    for package in _COMPILERS if compiled else ():
         with contextlib.suppress(PackageNotFoundError):
-            found["libtpu"] = version("libtpu")
+            found[package] = version(package)
     return found
 
 
