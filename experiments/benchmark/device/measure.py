@@ -1,0 +1,155 @@
+"""Compiles programs and measures them in turn, within a number of minutes."""
+
+import dataclasses
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from experiments.benchmark.device.build import Built
+from experiments.benchmark.device.choices import Choice
+from experiments.benchmark.timing import Job, Timing, interleaved
+from vtd_jax.cost.topology import GIB, first_line, refused
+from vtd_jax.terminal import log
+
+# seconds of a fast job in a round, and before each job
+_AT_LEAST, _PAUSE = 0.02, 0.02
+
+
+@dataclasses.dataclass
+class Row:
+    """A program and what was found; None for what was not.
+
+    Attributes:
+      choice: the program.
+      built: compiled.
+      timing: of its runs.
+      problem: why it was not measured, such as too little memory; "" if it was.
+    """
+
+    choice: Choice
+    built: Built | None = None
+    timing: Timing | None = None
+    problem: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What was measured.
+
+    Attributes:
+      rows: in the order of the choices.
+      left_out: choices for which there was no time.
+      rounds: measured ones.
+      compiling: (choice, seconds) in order.
+    """
+
+    rows: tuple[Row, ...]
+    left_out: tuple[Choice, ...]
+    rounds: int
+    compiling: tuple[tuple[Choice, float], ...]
+
+
+class Budget:
+    """A number of seconds, and what is left of them."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic):
+        """`clock` gives seconds."""
+        self._clock, self._end = clock, clock() + seconds
+
+    @property
+    def left(self) -> float:
+        """Seconds; negative where they are over."""
+        return self._end - self._clock()
+
+
+def measured(
+    choices: Sequence[Choice],
+    build: Callable[[Choice], Built],
+    rounds: int,
+    budget: Budget,
+    clock: Callable[[], float] = time.monotonic,
+) -> Found:
+    """Compiles what there is time for, then measures it in interleaved rounds.
+
+    A program that fails is a row with its problem. The first choice is always compiled; the others
+    as long as there is time for one that takes as long as the longest so far, and for all rounds.
+
+    Args:
+      choices: the most important first.
+      build: compiles one.
+      rounds: at most.
+      budget: for all of it.
+      clock: seconds.
+    """
+    rows: list[Row] = []
+    compiling: list[tuple[Choice, float]] = []
+    left_out: list[Choice] = []
+    longest = once = 0.0
+    for choice in choices:
+        # two runs before the rounds warm up
+        if left_out or (rows and budget.left < longest + (rounds + 2) * once):
+            left_out.append(choice)
+            continue
+        start = clock()
+        row, seconds = _prepared(choice, build, clock)
+        taken = clock() - start
+        rows.append(row)
+        longest = max(longest, taken)
+        once += seconds
+        compiling.append((choice, taken))
+        log(f"{choice.name}: {row.problem or 'ready'} after {taken:.1f} s")
+    guarded = [_Guarded(row) for row in rows if not row.problem]
+    # as many rounds as there is time for
+    fit = int(budget.left / once) - 2 if once else rounds
+    rounds = max(1, min(rounds, fit))
+    log(f"{len(guarded)} programs, {rounds} rounds")
+    jobs = [Job(g.row.choice.task, g.row.choice.variant, g.run) for g in guarded]
+    timings = interleaved(jobs, rounds, at_least=_AT_LEAST, pause=_PAUSE)
+    for one, timing in zip(guarded, timings, strict=True):
+        if not one.row.problem:
+            one.row.timing = timing
+    return Found(tuple(rows), tuple(left_out), rounds, tuple(compiling))
+
+
+def problem(error: Exception) -> str:
+    """Why a program cannot run, in one line; of memory how much it needs where XLA says so."""
+    text = str(error)
+    if not re.search(r"RESOURCE_EXHAUSTED|out of memory", text, re.I):
+        return f"failed: {first_line(error)}"
+    if (sizes := refused(error)) is None:
+        return "out of memory"
+    needs, there = (size / GIB for size in sizes)
+    return f"out of memory: needs {needs:.1f} of {there:.2f} GiB"
+
+
+def _prepared(
+    choice: Choice, build: Callable[[Choice], Built], clock: Callable[[], float]
+) -> tuple[Row, float]:
+    """A row, compiled and run twice, and how many seconds a round takes of it."""
+    try:
+        built = build(choice)
+        built.run()
+        start = clock()
+        built.run()
+    # whatever is wrong with one program on a new device, the others are worth measuring
+    except Exception as error:
+        return Row(choice, problem=problem(error)), 0.0
+    return Row(choice, built), max(clock() - start, _AT_LEAST) + _PAUSE
+
+
+class _Guarded:
+    """Runs a row's program until it fails, then does nothing."""
+
+    def __init__(self, row: Row):
+        self.row = row
+
+    def run(self) -> Any:
+        if self.row.problem or self.row.built is None:
+            return None
+        try:
+            return self.row.built.run()
+        # memory may be too small only beside the other programs
+        except Exception as error:
+            self.row.problem = problem(error)
+            return None
