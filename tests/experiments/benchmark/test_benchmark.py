@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import bare, child, data, feeding, scaling
+from experiments.benchmark.device.choices import choices, device
 from experiments.benchmark.report import (
     Measured,
     devices_table,
@@ -20,9 +21,18 @@ from experiments.benchmark.report import (
     scaling_table,
 )
 from experiments.benchmark.setting import Options, Variant, variants
-from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP, TASKS, Programs, random_model
+from experiments.benchmark.tasks import (
+    CODEBOOK,
+    FEATURES,
+    GRADIENT,
+    STEP,
+    TASKS,
+    Programs,
+    random_model,
+)
 from experiments.benchmark.timing import Timing
 from support import bare_machine, warm
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 
 pytestmark = pytest.mark.command
@@ -139,13 +149,22 @@ def test_a_bare_machine_runs_it_to_the_end(tmp_path):
         "--frames=1",
         "--classes=2",
     ]
-    call += ["--rounds=1", "--minutes=8"]
-    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    call += ["--rounds=1", "--minutes=60"]
+    out = tmp_path / "device.json"
+    measures = [*call, f"--out={out}"]
+    done = subprocess.run(measures, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+    report = json.loads(out.read_text())
+    wanted = choices(device(CLIPConfig.tiny(), "bfloat16", "cpu"), torch=False)
+    assert len(report["rows"]) == len(report["compiling"]) == len(wanted)
+    assert {row["problem"] for row in report["rows"]} == {""}
+    assert all(row["median_seconds"] > 0 for row in report["rows"])
+    assert set(report["flops"]) == {GRADIENT, STEP, FEATURES}
+    assert {"device kind", "runtime", "jax", "commit"} <= set(report["machine"])
+    assert report["left out"] == []
     for name in ("ours, xla, remat block, list", "plain JAX, remat block", "ours, xla, list"):
         assert f", {name} | " in done.stdout
-    assert "failed: " not in done.stdout
-    assert "Left out" not in done.stdout
+    assert "Compiling, in order:" in done.stdout
     absent = subprocess.run(
         [sys.executable, "-c", "import jaxtyping"], env=environment, capture_output=True, text=True
     )

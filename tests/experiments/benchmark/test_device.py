@@ -1,7 +1,6 @@
 """`--what=device`: which programs a device takes, the time they get, and what is said of them."""
 
 import dataclasses
-import json
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,8 +17,6 @@ from experiments.benchmark.device.choices import (
     COMPILED,
     OURS,
     PLAIN,
-    TASKS,
-    TORCH,
     Choice,
     Device,
     choices,
@@ -219,25 +216,3 @@ def test_bad_wishes(monkeypatch):
     monkeypatch.setattr(run, "has_torch", lambda: True)
     with pytest.raises(UserError, match="does not run on this tpu; use --notorch"):
         run._with_torch("tpu", True)
-
-
-@pytest.mark.command
-@pytest.mark.slow
-def test_command_measures_everything(tmp_path):
-    from support import warm
-
-    out = tmp_path / "device.json"
-    sizes = "--architecture=tiny", "--frames=2", "--classes=2", "--rounds=1", "--notorch"
-    done = warm.run(["-m", "experiments.benchmark", "--what=device", *sizes, f"--out={out}"])
-    assert done.returncode == 0, done.stderr
-    report = json.loads(out.read_text())
-    wanted = choices(device(CLIPConfig.tiny(), "bfloat16", "cpu"), torch=False)
-    assert len(report["rows"]) == len(wanted)
-    assert report["left out"] == []
-    assert {row["problem"] for row in report["rows"]} == {""}
-    assert all(row["median_seconds"] > 0 for row in report["rows"])
-    assert {row["task"] for row in report["rows"]} == set(TASKS) == set(report["flops"])
-    assert {"device kind", "runtime", "jax", "commit"} <= set(report["machine"])
-    assert {row["who"] for row in report["rows"]} == {OURS, PLAIN}
-    assert TORCH not in done.stdout
-    assert "Compiling, in order:" in done.stdout
