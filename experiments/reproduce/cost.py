@@ -87,7 +87,8 @@ def _by_compiler(chip: Chip, devices: int, times: Mapping[str, CompiledTime]) ->
     lines = []
     if found:
         source = " or ".join(sorted({time.source for time in found}))
-        missing = sorted({name for time in found for name in time.without})
+        # how often they run differs from program to program
+        missing = sorted({name.partition(" (")[0] for time in found for name in time.without})
         without = f" (without {', '.join(missing)})" if missing else ""
         what = "the least time" if source == ROOFLINE else "an estimate"
         lines.append(

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,8 @@ def test_a_product_nears_the_peak_and_a_sum_the_bandwidth(found, kind):
     product, added = plain["product"], plain["sum"]
     assert product["flops"] == 2 * 4096**3
     assert 0.75 < product["flops"] / product["seconds"] / plain["peak"] < 1
-    # bfloat16, read and written
-    rate = 2 * 2 * 2**28 / added["seconds"]
+    # float32, read and written
+    rate = 2 * 4 * 2**28 / added["seconds"]
     assert 0.6 < rate / (DEVICES[kind].bandwidth / parts) < 1
 
 
@@ -61,5 +62,4 @@ def test_a_kernel_without_a_length_is_named(found):
 
 
 def test_nothing_is_left_behind(found):
-    assert found["left"] == []
-    assert not Path(found["folder"]).exists()
+    assert not list(Path(tempfile.gettempdir()).glob("vtd_jax_kernels_*"))

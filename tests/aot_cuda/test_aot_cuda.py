@@ -60,12 +60,12 @@ def test_a_small_run_on_every_gpu(tmp_path):
         assert program["fits"] is True
         assert 0 < program["parts"]["arguments"] < program["memory"] < program["available"]
         assert program["available"] == allocated(gpu)
-        assert program["traffic"] > program["parts"]["arguments"] / 2
+        assert program["traffic"] > program["parts"]["outputs"]
         # float32
         least = max(
             program["flops"] / DEVICES[gpu].float32, program["traffic"] / DEVICES[gpu].bandwidth
         )
-        assert least <= program["seconds_estimated"] < 3 * least
+        assert 0.999 * least < program["seconds_estimated"] < 3 * least
         assert 0 < program["share"] < 1
         assert program["without"] == []
         assert program["kernels"] > 40

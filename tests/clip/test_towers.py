@@ -8,7 +8,7 @@ from flax import nnx
 
 from support.helpers import SMALL, random_state
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.layers import Frozen
+from vtd_jax.clip.layers import Frozen, LayerNorm
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
@@ -196,3 +196,25 @@ def test_images_of_another_size_are_refused():
     clip = clip_from_state(SMALL, random_state(SMALL, 1))
     with pytest.raises(UserError, match="images are 48×32, this ViT takes 32×32"):
         clip.encode_images(jnp.zeros((1, 48, 32, 3)))
+
+
+def test_layer_norm_has_all_three_gradients():
+    random = np.random.default_rng(8)
+    x, cotangent = (jnp.asarray(random.standard_normal((3, 5, 16), np.float32)) for _ in range(2))
+    scale, bias = (jnp.asarray(random.standard_normal(16, np.float32)) for _ in range(2))
+    norm = LayerNorm(16)
+    norm.scale[...], norm.bias[...] = scale, bias
+    graphdef, state = nnx.split(norm)
+
+    def ours(x, state):
+        return (nnx.merge(graphdef, state)(x) * cotangent).sum()
+
+    def plain(x, scale, bias):
+        unit = (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+        return ((unit * scale + bias) * cotangent).sum()
+
+    of_x, of_state = jax.grad(ours, (0, 1))(x, state)
+    expected = jax.grad(plain, (0, 1, 2))(x, scale, bias)
+    found = of_x, of_state["scale"][...], of_state["bias"][...]
+    for gradient, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=3e-6)

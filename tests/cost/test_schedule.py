@@ -2,9 +2,8 @@
 what has no estimate.
 """
 
-import os
 import re
-import tempfile
+import subprocess
 from pathlib import Path
 
 import jax
@@ -24,13 +23,15 @@ from vtd_jax.cost.timed import SCHEDULE, Part, Timed
 TEXT = (Path(__file__).parent / "hlo" / "scan_v5e.txt").read_text()
 V5E = CORES["TPU v5 lite"]
 SHAPES = ((2, 128, 128), (2, 128, 128))
-KERNELS = tuple(Kernel(name, 2, 1, name == "many", SHAPES) for name in ("one", "two", "many"))
-# bundles that libtpu wrote for them
-LENGTHS = {"one.1": 86, "two.3": 61, "many.1": 93, "copy.15": 18}
+# lengths as libtpu wrote them
+LENGTHS = {"one": 86, "two": 61, "many": 93}
+KERNELS = tuple(
+    Kernel(name, 2, 1, name == "many", SHAPES, length) for name, length in LENGTHS.items()
+)
 
 
-def timed(text: str = TEXT, cores: int = 1, known=KERNELS, lengths=LENGTHS) -> Timed:
-    found = schedule(text, V5E, cores, known=known, lengths=lengths)
+def timed(text: str = TEXT, cores: int = 1, known=KERNELS) -> Timed:
+    found = schedule(text, V5E, cores, known=known)
     assert found is not None
     return found
 
@@ -60,27 +61,23 @@ def test_loops_branches_and_kernels_are_added_up():
 def test_it_is_the_sum_of_all_estimates_when_loops_count_once():
     once = TEXT.replace("constant(3)", "constant(1)")
     written = sum(map(int, re.findall(r'"estimated_cycles":"(\d+)"', TEXT)))
-    assert timed(once, known=(), lengths={}).seconds == pytest.approx(written / 1.5e9)
+    assert timed(once, known=()).seconds == pytest.approx(written / 1.5e9)
 
 
 def test_a_kernel_without_an_estimate_is_named_and_not_zero():
-    found = timed(lengths={"one.1": 86, "many.1": 93})
+    one, two, many = KERNELS
+    found = timed(known=(one, two._replace(length=None), many))
     assert found.missing == ("no estimate for kernel two (3 runs)", "sort (1 run)")
     assert not any(part.name.startswith("two") for part in found.parts)
-    unknown = timed(known=KERNELS[:2])
+    unknown = timed(known=(one, two))
     assert unknown.missing[0] == "no estimate for kernel many (1 run)"
 
 
-def test_equal_kernels_are_written_once():
-    found = timed(lengths={"one.1": 86, "two.7": 61, "many.1": 93})
-    assert found == timed()
-
-
 def test_kernels_of_one_name_differ_by_their_shapes():
-    other = Kernel("two", 50, 1, False, ((9, 128, 128), (9, 128, 128)))
+    other = Kernel("two", 50, 1, False, ((9, 128, 128), (9, 128, 128)), 61)
     assert timed(known=(*KERNELS, other)) == timed()
     # the same shapes, and another grid: which one is unknown
-    same = Kernel("two", 50, 1, False, SHAPES)
+    same = Kernel("two", 50, 1, False, SHAPES, 61)
     assert "kernel two" in timed(known=(*KERNELS, same)).missing[0]
 
 
@@ -155,28 +152,41 @@ def test_kernels_of_a_traced_program(unroll, loops):
     assert traced_work(jaxpr).flops == 2 * (2 * 8 * 8 * 128) * 3 * 8 * 2
 
 
-def test_lengths_are_read_once_and_their_folder_goes(tmp_path, monkeypatch):
-    left = tmp_path / "vtd_jax_bundles_999999999_killed"
-    left.mkdir()
-    at_exit = []
-    monkeypatch.setattr(kernels.atexit, "register", lambda *call, **how: at_exit.append(call))
-    monkeypatch.setattr(kernels, "_folders", [])
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+def test_lengths_are_those_of_a_process_of_their_own(monkeypatch):
+    seen = []
+
+    def run(command, env, **_):
+        folder = Path(command[3])
+        assert command[1:3] == ["-m", "vtd_jax.cost.kernel_lengths"]
+        assert f"--mine=1 --xla_jf_dump_to={folder}/dumped " in env["LIBTPU_INIT_ARGS"]
+        assert [path.name for path in folder.glob("*.exported")] == ["0.exported"]
+        seen.append((folder, command[4]))
+        return subprocess.CompletedProcess(command, 0, '{"0": 61}')
+
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "--mine=1")
-    assert kernels.lengths() == {}
-    kernels.dump()
-    kernels.dump()
-    (folder,) = kernels._folders
-    assert os.environ["LIBTPU_INIT_ARGS"].startswith(f"--mine=1 --xla_jf_dump_to={folder} ")
-    # of a process that is no more
-    assert list(tmp_path.iterdir()) == [folder]
-    name = "17-two.3-00-schedule-analysis_final_bundles.txt"
-    (folder / name).write_text("Schedule analysis:\n\ttotal scheduled bundles:    61\n")
-    (folder / "17-two.3-01-final_bundles.txt").write_text("…")
-    (folder / name.replace("two.3", "bad")).write_text("")
-    assert kernels.lengths() == {"two.3": 61}
-    assert kernels.lengths() == {}
-    assert list(folder.iterdir()) == []
-    ((remove, removed),) = at_exit
-    remove(removed)
+    monkeypatch.setattr(kernels.subprocess, "run", run)
+    jaxpr = traced(looping(True))
+    (found,) = kernels.kernels(jaxpr, "v5e:1x1")
+    assert found.length == 61
+    # the same kernel for the same chip is compiled once
+    assert kernels.kernels(jaxpr, "v5e:1x1") == (found,)
+    ((folder, topology),) = seen
+    assert topology == "v5e:1x1"
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("code, output", [(1, ""), (0, "{}"), (0, "not JSON")])
+def test_lengths_that_are_not_known(monkeypatch, code, output):
+    done = subprocess.CompletedProcess([], code, output)
+    monkeypatch.setattr(kernels.subprocess, "run", lambda *_, **__: done)
+    (found,) = kernels.kernels(traced(looping(1)), f"v5e:{code}{len(output)}")
+    assert found.length is None
+
+
+def test_what_libtpu_wrote(tmp_path):
+    name = "17-two.3-00-schedule-analysis_final_bundles.txt"
+    (tmp_path / name).write_text("Schedule analysis:\n\ttotal scheduled bundles:    61\n")
+    (tmp_path / "17-two.3-01-final_bundles.txt").write_text("…")
+    (tmp_path / name.replace("two.3", "bad.1")).write_text("")
+    lengths = [kernels.dumped_length(tmp_path, name) for name in ("two.3", "bad.1", "none")]
+    assert lengths == [61, None, None]

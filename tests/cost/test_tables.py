@@ -12,7 +12,16 @@ from experiments.configs import _base
 from vtd_jax.cost.examine import Report, examine
 from vtd_jax.cost.hlo import Sent
 from vtd_jax.cost.programs import Names
-from vtd_jax.cost.tables import evaluation_steps, report_table, run_steps, sent, to_json
+from vtd_jax.cost.tables import (
+    evaluation_steps,
+    markdown,
+    parts_table,
+    report_table,
+    run_steps,
+    sent,
+    to_json,
+)
+from vtd_jax.cost.timed import Part
 from vtd_jax.cost.topology import GIB, Target
 from vtd_jax.evaluate import views
 from vtd_jax.parallel.mesh import DeviceMesh
@@ -174,3 +183,49 @@ def test_json_has_every_number():
 
 def test_nothing_sent():
     assert sent({}) == "nothing"
+
+
+ESTIMATE = dict(
+    seconds_estimated=0.2893, share=0.351, estimated_by="the compiler's schedule", kernels=9,
+    largest=tuple(Part(f"layer:{n} mul", 0.02 / n, 8 * n) for n in range(1, 8)),
+)  # fmt: skip
+
+
+def test_estimated_times_are_marked():
+    text = report_table([report(**ESTIMATE)], {}).to_markdown()
+    assert "| GiB a device | TFLOP | ms | of peak | traffic, GB |" in text
+    assert "| 3.00 | 20 | 289.3 | 35 % | 100.0 |" in text
+    assert "- ms: of one call, by the compiler's schedule, not run; " in text
+    assert "- of peak: TFLOP over ms, of the device's peak in bfloat16\n" in text
+    # beside one that does not fit, and one that lacks a kernel
+    without = ("all-reduce (2 runs)", "no estimate for kernel attention (12 runs)")
+    misfit = report(run="b", fits=False, memory=30 * GIB, traffic=None, parts={})
+    _, none, less = lines(
+        report(**ESTIMATE), misfit, report(run="c", **ESTIMATE | {"without": without})
+    )
+    assert none[8:10] == ["–", "–"]
+    assert less[8] == "289.3 (no estimate for kernel attention (12 runs))"
+
+
+def test_the_largest_parts_of_each_program():
+    assert parts_table([report()]) is None
+    other = report(run="run2", target="v5e:8x8", **ESTIMATE)
+    without = report(run="c", kind="codebook", **ESTIMATE | {"without": ("sort (1 run)",)})
+    same = [report(run=name, **ESTIMATE) for name in ("run2", "run4")]
+    table = parts_table([*same, other, without])
+    assert table is not None
+    rows = table.cells()
+    assert rows[0] == ["run{2,4}", "training", "v5e:2x4", "layer:1 mul", "20", "7 %", "8"]
+    assert rows[4] == ["", "", "", "layer:5 mul", "4", "1 %", "40"]
+    assert rows[5][:3] == ["run2", "training", "v5e:8x8"]
+    assert rows[15] == ["", "", "", "not counted: sort (1 run)", "", "", ""]
+    assert len(rows) == 16
+    assert "# The 5 largest parts" in markdown([other], {})
+    assert "largest parts" not in markdown([report()], {})
+
+
+def test_json_has_the_estimate():
+    program = json.loads(to_json([report(**ESTIMATE)], {}))["programs"][0]
+    assert (program["seconds_estimated"], program["share"]) == (0.2893, 0.351)
+    assert len(program["largest"]) == 7
+    assert program["largest"][0] == {"name": "layer:1 mul", "seconds": 0.02, "times": 8}

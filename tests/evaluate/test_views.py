@@ -182,6 +182,9 @@ def test_a_codebook_of_templates_does_not_depend_on_devices(devices, spelling):
     tokens = mesh.lay_out(model.class_tokens(NAMES))
     assert tokens.shape[1:] == model.class_tokens(NAMES).shape[1:]
     found = encoder(encoder.place(0, tokens), encoder.place(1, state))
+    if spelling == "shard_map":
+        [mapped] = encoder.jitted.trace(*encoder.abstract(tokens, state)).jaxpr.eqns
+        assert mapped.params["check_vma"]
     np.testing.assert_allclose(found, codebook, rtol=0, atol=1e-5 * float(abs(codebook).max()))
     result = evaluate_split(
         model, _batches(4, 4), NAMES, devices=run_devices(devices), parallel=spelling

@@ -119,3 +119,24 @@ def test_padding_repeats_the_last_video_with_weight_0():
 
 def test_round_up():
     assert [round_up(count, 8) for count in (1, 8, 9)] == [8, 8, 16]
+
+
+def test_what_is_called_the_same_must_be_so_by_its_type():
+    mesh = DeviceMesh(run_devices())
+    assert mesh.check_vma
+    ins, x = (Over.VIDEOS,), np.arange(8, dtype=np.float32)
+    for shards in (1, 2):
+        mesh = DeviceMesh(run_devices(), shards)
+        wrong = Mapped(lambda x: x + 1, mesh, ins, Over.SAME, check_vma=True)
+        with pytest.raises(ValueError, match="out_specs"):
+            wrong(wrong.place(0, x))
+        total = Mapped(
+            lambda x: jax.lax.psum(x.sum(), "data"), mesh, ins, Over.SAME, check_vma=True
+        )
+        assert float(total(total.place(0, x))) == x.sum()
+
+
+def test_a_codebook_axis_of_one_part_splits_nothing():
+    whole, split = DeviceMesh(run_devices()), DeviceMesh(run_devices(), 2)
+    assert [tuple(whole.spec(over)) for over in Over] == [("data",), ("data",), ("data",), ()]
+    assert [split.spec(over) for over in Over] == [over.value for over in Over]

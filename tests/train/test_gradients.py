@@ -79,7 +79,7 @@ def _plain(classes, **changes):
     return grads, sums
 
 
-def _mapped(classes, devices=8, shards=1, spelling="shard_map", **changes):
+def _mapped(classes, devices=8, shards=1, spelling="shard_map", check_vma=False, **changes):
     """The same from `step.gradients` over a mesh."""
     parts, model = _parts(**changes)
     mesh = DeviceMesh(run_devices(devices), shards)
@@ -91,7 +91,12 @@ def _mapped(classes, devices=8, shards=1, spelling="shard_map", **changes):
         )
 
     mapped = Mapped(
-        local, mesh, (Over.SAME, Over.SAME, BATCH, Over.CLASSES), (Over.SAME, Over.SAME), spelling
+        local,
+        mesh,
+        (Over.SAME, Over.SAME, BATCH, Over.CLASSES),
+        (Over.SAME, Over.SAME),
+        spelling,
+        check_vma=check_vma,
     )
     args = (
         parts.learnable,
@@ -130,6 +135,14 @@ def test_devices_share_the_videos(devices, spelling):
 def test_devices_share_the_codebook(devices, shards, classes):
     # 3 classes over 8 devices: most of them hold nothing but padding
     _assert_same(_mapped(classes, devices, shards), _plain(classes))
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_gradients_are_the_same_with_checked_axes(shards):
+    """With `check_vma` JAX itself sums gradients of what is the same on all devices, and refuses
+    results that are not.
+    """
+    _assert_same(_mapped(10, 8, shards, check_vma=True), _plain(10))
 
 
 @pytest.mark.parametrize(

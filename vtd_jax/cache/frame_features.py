@@ -276,4 +276,5 @@ FRAMES, STATE = 0, 1
 def compiled_features(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
     """The compiled program of one kind of model; takes `(frames, state)`."""
     encode = functools.partial(encode_views, graphdef=graphdef)
-    return Mapped(encode, mesh, (Over.VIDEOS, Over.SAME), Over.VIDEOS, parallel)
+    ins = (Over.VIDEOS, Over.SAME)
+    return Mapped(encode, mesh, ins, Over.VIDEOS, parallel, check_vma=mesh.check_vma)

@@ -1,6 +1,7 @@
 """The pieces the towers are made of: frozen arrays, linear layers, LayerNorm, activations."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -113,33 +114,45 @@ class LayerNorm(nnx.Module):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _normalized(eps: float, x: Array, scale: Array, bias: Array) -> Array:
-    return _normalized_forward(eps, x, scale, bias)[0]
+    return _normalized_and_kept(eps, x, scale, bias)[0]
 
 
-def _normalized_forward(
+def _normalized_and_kept(
     eps: float, x: Array, scale: Array, bias: Array
-) -> tuple[Array, tuple[Array, ...]]:
+) -> tuple[Array, Array, Array]:
+    """The result, and two numbers a token that four passes over the tokens would find again."""
     x32 = x.astype(jnp.float32)
     mean = checkpoint_name(x32.mean(-1, keepdims=True), "stats")
     # two passes: E[x²] - E[x]² would cancel in float32
     centred = x32 - mean
     variance = jnp.square(centred).mean(-1, keepdims=True)
     inverse = checkpoint_name(jax.lax.rsqrt(variance + eps), "stats")
-    # two numbers a token are kept: four passes over the tokens would find them again
-    return (centred * inverse * scale + bias).astype(x.dtype), (x, scale, mean, inverse)
+    return (centred * inverse * scale + bias).astype(x.dtype), mean, inverse
+
+
+def _normalized_forward(eps: float, x: Any, scale: Any, bias: Any) -> tuple[Array, Any]:
+    result, *numbers = _normalized_and_kept(eps, x.value, scale.value, bias.value)
+    return result, (x.value, scale.value, *numbers, scale.perturbed, bias.perturbed)
 
 
 def _normalized_backward(
-    eps: float, kept: tuple[Array, ...], cotangent: Array
-) -> tuple[Array, Array, Array]:
-    x, scale, mean, inverse = kept
+    eps: float, kept: tuple[Any, ...], cotangent: Any
+) -> tuple[Array | None, Array | None, Array | None]:
+    if isinstance(cotangent, jax.custom_derivatives.SymbolicZero):
+        return None, None, None
+    x, scale, mean, inverse, of_scale, of_bias = kept
     cotangent = cotangent.astype(jnp.float32)
     unit = (x.astype(jnp.float32) - mean) * inverse
     of_unit = cotangent * scale
     along = (of_unit * unit).mean(-1, keepdims=True)
     of_x = (of_unit - of_unit.mean(-1, keepdims=True) - unit * along) * inverse
     rows = tuple(range(x.ndim - 1))
-    return of_x.astype(x.dtype), (cotangent * unit).sum(rows), cotangent.sum(rows)
+    return (
+        of_x.astype(x.dtype),
+        # frozen ones get no gradient
+        (cotangent * unit).sum(rows) if of_scale else None,
+        cotangent.sum(rows) if of_bias else None,
+    )
 
 
-_normalized.defvjp(_normalized_forward, _normalized_backward)
+_normalized.defvjp(_normalized_forward, _normalized_backward, symbolic_zeros=True)

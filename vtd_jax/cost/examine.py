@@ -17,7 +17,7 @@ from vtd_jax.cost.hlo import Program, Sent, traced_work
 from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.cost.programs import Step
 from vtd_jax.cost.timed import Part, Timed
-from vtd_jax.cost.topology import GIB, Target, refused
+from vtd_jax.cost.topology import GIB, SMALLEST, Target, refused
 from vtd_jax.errors import setting
 from vtd_jax.train.config import RunConfig
 
@@ -155,8 +155,6 @@ def _estimate(timed: Timed | None, flops: int, peak: float | None) -> dict[str, 
 
 def _compiled(traced: Any, target: Target, dtype: str) -> tuple[dict[str, Any], Timed | None]:
     """Fields of a report from the compiled program, or from XLA's error that it does not fit."""
-    # forgets what was compiled before
-    kernels.lengths()
     options = dict(cuda.OPTIONS) if target.platform == "cuda" else None
     try:
         compiled = traced.lower().compile(compiler_options=options)
@@ -204,8 +202,8 @@ def _timed(text: str, jaxpr: core.ClosedJaxpr, target: Target, dtype: str) -> Ti
     if found is None:
         return None
     one, cores = found
-    known, lengths = kernels.kernels(jaxpr), kernels.lengths()
-    return schedule.schedule(text, one, cores, known=known, lengths=lengths)
+    topology = SMALLEST.get(known_device(target.devices[0].device_kind) or "")
+    return schedule.schedule(text, one, cores, known=kernels.kernels(jaxpr, topology))
 
 
 def _exported(step: Step) -> dict[str, Any]:

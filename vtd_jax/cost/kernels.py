@@ -1,28 +1,33 @@
 """Pallas kernels of a program for TPUs: their grids as traced, and their length as compiled."""
 
-import atexit
+import json
 import math
 import os
 import re
-import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from jax.extend import core
 
 from vtd_jax.cost.hlo import Instruction, grid_steps, pallas_calls
 
-# libtpu reads these when it is loaded: write the length of each kernel's program, nothing else
+# libtpu reads these when it is loaded: write the length of each program, nothing else. They make
+# compiling half as long again, so kernels are compiled alone, in a process of their own.
 _DUMP = "--xla_jf_dump_to={} --xla_jf_dump_llo_text=true --xla_jf_dump_llo_pass_label_regex={}"
 _PASS = "final_bundles"
-_FILE = re.compile(rf"^\d+-(?P<name>.+)-\d+-schedule-analysis_{_PASS}\.txt$")
 _LENGTH = re.compile(r"total scheduled bundles:\s+(\d+)")
 _ARRAY = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")
+# an instruction's attributes have it if it calls a Pallas kernel
+PALLAS = '"tpu_custom_call"'
 _LOOPS = ("scan", "while")
-_PREFIX = "vtd_jax_bundles_"
-_folders: list[Path] = []
+_SECONDS = 600
+# (kernel, topology) -> its length
+_known: dict[tuple[str, str | None], int | None] = {}
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -36,6 +41,7 @@ class Kernel(NamedTuple):
       parallel: steps that may run on several cores; 1 if the grid has no parallel axis.
       loops: whether loops inside it are left, whose rounds the compiled length does not show.
       shapes: of operands and results.
+      length: bundles of one step, which are cycles without stalls; None if unknown.
     """
 
     name: str
@@ -43,15 +49,71 @@ class Kernel(NamedTuple):
     parallel: int
     loops: bool
     shapes: Shapes
+    length: int | None = None
 
     def steps_on(self, cores: int) -> int:
         """Steps of the core with the most of them."""
         return self.steps // self.parallel * -(-self.parallel // cores)
 
 
-def kernels(jaxpr: core.ClosedJaxpr) -> tuple[Kernel, ...]:
-    """The different Pallas kernels of a traced program."""
-    return tuple(dict.fromkeys(_kernel(equation) for equation in pallas_calls(jaxpr)))
+def kernels(jaxpr: core.ClosedJaxpr, topology: str | None = None) -> tuple[Kernel, ...]:
+    """The different Pallas kernels of a traced program.
+
+    Args:
+      jaxpr: the program.
+      topology: of TPUs, to compile the kernels for; None leaves their lengths unknown.
+    """
+    # equal text, equal kernels
+    equations = {str(equation): equation for equation in pallas_calls(jaxpr)}
+    new = [] if topology is None else [text for text in equations if (text, topology) not in _known]
+    if new and topology is not None:
+        lengths = _lengths([_exported(equations[text]) for text in new], topology)
+        _known.update({(text, topology): length for text, length in zip(new, lengths)})
+    found = (
+        _kernel(equation)._replace(length=_known.get((text, topology)))
+        for text, equation in equations.items()
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _exported(equation: Any) -> bytes:
+    """One call of a kernel as a program for TPUs; empty if it cannot be one."""
+    # what varies over a mesh around the call does not in a call alone
+    avals = [_alone(variable.aval) for variable in equation.outvars]
+    params = equation.params | {"out_avals": tuple(avals)}
+    operands = [_alone(variable.aval) for variable in equation.invars]
+    called = jax.jit(lambda *arrays: equation.primitive.bind(*arrays, **params))
+    try:
+        return bytes(jax.export.export(called, platforms=["tpu"])(*operands).serialize())
+    except (ValueError, TypeError, NotImplementedError):
+        return b""
+
+
+def _alone(aval: Any) -> Any:
+    return type(aval)(aval.shape, aval.dtype)
+
+
+def _lengths(exported: Sequence[bytes], topology: str) -> Sequence[int | None]:
+    """Bundles of each program's kernel; None where the compiler writes none."""
+    with tempfile.TemporaryDirectory(prefix="vtd_jax_kernels_") as folder:
+        for number, content in enumerate(exported):
+            (Path(folder) / f"{number}.exported").write_bytes(content)
+        dumped = Path(folder) / "dumped"
+        dumped.mkdir()
+        given = os.environ.get("LIBTPU_INIT_ARGS", "")
+        arguments = f"{given} {_DUMP.format(dumped, _PASS)}".strip()
+        try:
+            done = subprocess.run(
+                [sys.executable, "-m", "vtd_jax.cost.kernel_lengths", folder, topology],
+                env=os.environ | {"LIBTPU_INIT_ARGS": arguments, "JAX_PLATFORMS": "cpu"},
+                capture_output=True,
+                text=True,
+                timeout=_SECONDS,
+            )
+            found = json.loads(done.stdout) if done.returncode == 0 else {}
+        except (subprocess.TimeoutExpired, json.JSONDecodeError):
+            found = {}
+    return [found.get(str(number)) for number in range(len(exported))]
 
 
 def _kernel(equation: Any) -> Kernel:
@@ -117,52 +179,9 @@ def _dimensions(text: str) -> Shapes:
     )
 
 
-def dump() -> None:
-    """Lets libtpu write the lengths of kernels; call it before libtpu is loaded.
-
-    They go to a temporary folder, which is emptied by `lengths` and removed at exit.
-    """
-    if _folders:
-        return
-    _sweep()
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}_"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    _folders.append(folder)
-    given = os.environ.get("LIBTPU_INIT_ARGS", "")
-    os.environ["LIBTPU_INIT_ARGS"] = f"{given} {_DUMP.format(folder, _PASS)}".strip()
-
-
-def _sweep() -> None:
-    """Removes the folders of processes that were killed."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
-        owner = folder.name.removeprefix(_PREFIX).partition("_")[0]
-        if owner.isdecimal() and not _is_alive(int(owner)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        # another user's
-        return True
-    return True
-
-
-def lengths() -> Mapping[str, int]:
-    """Bundles (cycles without stalls) of each instruction compiled since the last call.
-
-    Loops inside it count once. Empty if libtpu was loaded before `dump`.
-    """
-    found = {}
-    for folder in _folders:
-        for path in folder.iterdir():
-            name, length = _FILE.match(path.name), None
-            if name:
-                length = _LENGTH.search(path.read_text(errors="replace"))
-            if name and length:
-                found[name["name"]] = int(length[1])
-            path.unlink(missing_ok=True)
-    return found
+def dumped_length(folder: Path, name: str) -> int | None:
+    """Bundles of an instruction, from what libtpu wrote; None if it wrote nothing of it."""
+    for path in folder.glob(f"*-{name}-*-schedule-analysis_{_PASS}.txt"):
+        if found := _LENGTH.search(path.read_text(errors="replace")):
+            return int(found[1])
+    return None

@@ -17,7 +17,6 @@ from vtd_jax.terminal import counted
 
 # what a device does not run itself, but what is in it
 _AROUND = ("while", "call", "conditional", "async-start")
-_PALLAS = '"tpu_custom_call"'
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 # bytes of a reshape that is worth a line: smaller ones take a few microseconds
 _LARGE = 2**20
@@ -67,7 +66,6 @@ def schedule(
     cores: int = 1,
     *,
     known: Sequence[Kernel] = (),
-    lengths: Mapping[str, int] | None = None,
 ) -> Timed | None:
     """Adds up the cycles that the compiler writes beside the instructions of a program.
 
@@ -80,7 +78,6 @@ def schedule(
       core: of the device.
       cores: of the device.
       known: Pallas kernels of the traced program, see `kernels.kernels`.
-      lengths: of these when compiled, see `kernels.lengths`.
 
     Returns:
       Parts are of one operation in one place of the source. None if the text has no estimates.
@@ -88,12 +85,12 @@ def schedule(
     launched = _launched(Program(text))
     if not any(_cycles(instruction) for instruction, _ in launched):
         return None
-    namer, lengths = Namer(text), lengths or {}
+    namer = Namer(text)
     parts, missing, count = [], Counter(), 0
     for instruction, times in launched:
         cycles, name = _cycles(instruction), ""
-        if _PALLAS in instruction.attributes:
-            cycles, name = _kernel_cycles(instruction, known, lengths, cores)
+        if pallas.PALLAS in instruction.attributes:
+            cycles, name = _kernel_cycles(instruction, known, cores)
             if cycles is None:
                 missing[f"{NO_KERNEL} {name}"] += times
         elif cycles is None:
@@ -133,20 +130,14 @@ def _total(launched: Launched) -> int:
 
 
 def _kernel_cycles(
-    instruction: Instruction, known: Sequence[Kernel], lengths: Mapping[str, int], cores: int
+    instruction: Instruction, known: Sequence[Kernel], cores: int
 ) -> tuple[int | None, str]:
     """Cycles of a Pallas kernel, None if unknown, and its name."""
-    name, kernel = pallas.name_of(instruction), pallas.called(instruction, known)
-    length = lengths.get(instruction.name)
-    if length is None and kernel is not None:
-        # equal kernels are written once
-        same = {value for key, value in lengths.items() if key.partition(".")[0] == name}
-        alone = sum(one.name == name for one in known) == 1
-        length = max(same) if same and alone else None
-    if kernel is None or length is None:
-        return None, name
+    kernel = pallas.called(instruction, known)
+    if kernel is None or kernel.length is None:
+        return None, pallas.name_of(instruction)
     once = " (loops counted once)" if kernel.loops else ""
-    return length * kernel.steps_on(cores), f"{name}, Pallas{once}"
+    return kernel.length * kernel.steps_on(cores), f"{kernel.name}, Pallas{once}"
 
 
 def _untimed(instruction: Instruction, times: int) -> Mapping[str, int]:

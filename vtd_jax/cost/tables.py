@@ -186,7 +186,8 @@ def parts_table(reports: Sequence[Report]) -> Table | None:
             {"part": name, "ms": ms, "of it": f"{100 * share:.0f} %", "times": times}
             for name, ms, share, times in shown
         ]
-        cells += [{"part": f"not counted: {name}"} for name in without]
+        empty = {"ms": "", "of it": "", "times": ""}
+        cells += [{"part": f"not counted: {name}"} | empty for name in without]
         for first, row in enumerate(cells):
             heads = (braces(runs), kind, target) if not first else ("", "", "")
             rows.append(dict(zip(("run", "step", "on"), heads)) | row)

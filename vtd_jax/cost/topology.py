@@ -10,9 +10,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
-from vtd_jax.cost import kernels
 from vtd_jax.errors import UserError, setting
 
 GIB = 2**30
@@ -29,7 +29,7 @@ _TOO_LARGE = 300_000
 
 
 # the smallest topology of each kind of TPU that libtpu knows
-_SMALLEST = {
+SMALLEST = {
     "v4": "v4:2x2x1",
     "v5e": "v5e:1x1",
     "v5p": "v5p:2x2x1",
@@ -65,8 +65,17 @@ def tpu_target(topology: str) -> Target:
             f"{setting('topology', topology)}: libtpu is not installed; `make aot` makes an "
             "environment with it, or run pip install -e '.[aot]' in a separate one"
         )
+    devices = tpu_devices(topology)
+    return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
+
+
+def tpu_devices(topology: str) -> tuple[jax.Device, ...]:
+    """The devices of a topology, grouped by host; libtpu must be installed.
+
+    Raises:
+      UserError: libtpu knows no such topology.
+    """
     os.environ.update(_LIBTPU)
-    kernels.dump()
     on_cpu()
     try:
         devices = topologies.get_topology_desc(topology, "tpu").devices
@@ -75,8 +84,7 @@ def tpu_target(topology: str) -> Target:
             f"{setting('topology', topology)}: {first_line(error)}; expected GENERATION:SHAPE, as "
             "v5e:2x4, v6e:4x4 or v5p:2x2x2"
         ) from None
-    devices = tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
-    return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))
+    return tuple(sorted(devices, key=lambda device: (device.process_index, device.id)))
 
 
 def one_tpu(kind: str) -> Target | None:
@@ -84,9 +92,9 @@ def one_tpu(kind: str) -> Target | None:
 
     Of a v4, libtpu makes two devices, its cores; this is one of them.
     """
-    if kind not in _SMALLEST or importlib.util.find_spec("libtpu") is None:
+    if kind not in SMALLEST or importlib.util.find_spec("libtpu") is None:
         return None
-    target = tpu_target(_SMALLEST[kind])
+    target = tpu_target(SMALLEST[kind])
     return target._replace(name=kind, devices=target.devices[:1])
 
 
@@ -113,6 +121,8 @@ def on_cpu() -> None:
     """Uses no accelerators, and does not cache programs, which could not be loaded again."""
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)
+    # JAX looks at the setting once, and may have compiled something before
+    compilation_cache.reset_cache()
 
 
 def refused(error: Exception) -> tuple[int, int] | None:

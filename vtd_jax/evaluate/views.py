@@ -238,7 +238,8 @@ def encode_codebook(
     tokens: Array, state: nnx.State, *, graphdef: Any, axes: Axes
 ) -> Float[Array, "k d"]:
     """The codebook, replicated; each device encodes its share of the classes."""
-    return axes.gather_classes(nnx.merge(graphdef, state).encode_classes(tokens))
+    encoded = nnx.merge(graphdef, state).encode_classes(tokens)
+    return axes.gather_classes(encoded, to="invarying")
 
 
 # arguments of the compiled functions
@@ -249,11 +250,13 @@ FRAMES, STATE = 0, 1
 def compiled_scorer(graphdef: Any, mesh: DeviceMesh, parallel: str) -> Mapped:
     """The compiled `view_scores` of a model, `(frames, state, codebook)`, cached."""
     score = functools.partial(view_scores, graphdef=graphdef)
-    return Mapped(score, mesh, (Over.VIDEOS, Over.SAME, Over.SAME), Over.VIDEOS, parallel)
+    ins = (Over.VIDEOS, Over.SAME, Over.SAME)
+    return Mapped(score, mesh, ins, Over.VIDEOS, parallel, check_vma=mesh.check_vma)
 
 
 @functools.lru_cache(maxsize=16)
 def compiled_encoder(graphdef: Any, mesh: DeviceMesh, classes: int, parallel: str) -> Mapped:
     """The compiled `encode_codebook` of a model and number of classes, cached."""
     encode = functools.partial(encode_codebook, graphdef=graphdef, axes=mesh.axes(classes))
-    return Mapped(encode, mesh, (Over.CLASSES, Over.SAME), Over.SAME, parallel)
+    ins = (Over.CLASSES, Over.SAME)
+    return Mapped(encode, mesh, ins, Over.SAME, parallel, check_vma=mesh.check_vma)

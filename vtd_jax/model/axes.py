@@ -5,6 +5,7 @@ its share.
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,15 @@ class Axes:
         """How many parts the codebook is in."""
         return 1 if self.codebook is None else jax.lax.axis_size(self.codebook)
 
+    def varying(self, tree: Any, *names: str | None) -> Any:
+        """The same arrays, which may now differ along these axes by their type.
+
+        With `check_vma` JAX sums the gradient of what does not vary over the devices by itself; of
+        what varies each device gets its own share. Without, this does nothing.
+        """
+        names = tuple(name for name in names if name is not None)
+        return jax.lax.pcast(tree, names, to="varying") if names else tree
+
     def ids(self, rows: int) -> Int[Array, " r"]:
         """The classes of this device's `rows` codes; ids of `K` and above are padding."""
         first = 0 if self.codebook is None else jax.lax.axis_index(self.codebook) * rows
@@ -51,12 +61,18 @@ class Axes:
         """Which of this device's codes are classes, not padding."""
         return self.ids(rows) < self.classes
 
-    def gather_classes(self, encoded: Float[Array, "c d"]) -> Float[Array, "r d"]:
-        """This device's codes, from the rows that it and its neighbours on `data` encoded."""
+    def gather_classes(
+        self, encoded: Float[Array, "c d"], to: str = "varying"
+    ) -> Float[Array, "r d"]:
+        """This device's codes, from the rows that it and its neighbours on `data` encoded.
+
+        `to` is as for `jax.lax.all_gather`: gradients are summed where they are scattered for
+        "varying"; a result that is the same on all devices by its type is "invarying".
+        """
         if self.data is None:
             return encoded
         rows = -(-self.classes // self.shards)
-        return jax.lax.all_gather(encoded, self.data, axis=0, tiled=True)[:rows]
+        return jax.lax.all_gather(encoded, self.data, axis=0, tiled=True, to=to)[:rows]
 
     def gather_frames(self, features: Float[Array, "b s d"]) -> Float[Array, "b t d"]:
         """Features of all frames, from those that this device encoded."""
@@ -82,7 +98,7 @@ class Axes:
         if self.codebook is None:
             return classes
         # shards ascend, so the first least one has the lowest class
-        least, classes = jax.lax.all_gather((least, classes), self.codebook)
+        least, classes = jax.lax.all_gather((least, classes), self.codebook, to="invarying")
         return jnp.take_along_axis(classes, least.argmin(axis=0)[None], axis=0)[0]
 
     def places(self, classes: Int[Array, "*n"], rows: int) -> Int[Array, "*n"]:

@@ -1,4 +1,7 @@
-"""Maps a per-device program over the devices of all hosts: `jit` + `shard_map`, or `pmap`."""
+"""Maps a per-device program over the devices of all hosts: `jit` + `shard_map`, or `pmap`.
+
+Since JAX 0.10 `jax.pmap` itself is `jit` + `shard_map`, so both compile to the same program.
+"""
 
 import enum
 import inspect
@@ -11,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from vtd_jax.errors import UserError
 from vtd_jax.model.axes import Axes
+from vtd_jax.parallel.arrangement import AXIS_TYPES, arrange
 from vtd_jax.terminal import counted
 
 DATA, CODEBOOK = "data", "codebook"
@@ -57,7 +61,7 @@ class DeviceMesh:
     """Devices as a grid, data × codebook.
 
     Attributes:
-      devices: all of them, host by host.
+      devices: all of them, host by host, those of a host in the order of the mesh.
       codebook_shards: S, devices of one host that share one copy of the codebook.
       data_shards: the number of parts of a batch of videos.
       hosts: the number of processes that the devices belong to.
@@ -65,19 +69,19 @@ class DeviceMesh:
     """
 
     def __init__(self, devices: Sequence[jax.Device], codebook_shards: int = 1):
-        self.devices, self.codebook_shards = tuple(devices), codebook_shards
-        self.hosts = len({device.process_index for device in self.devices})
-        on_a_host = len(self.devices) // self.hosts
+        self.codebook_shards = codebook_shards
+        self.hosts = len({device.process_index for device in devices})
+        on_a_host = len(devices) // self.hosts
         if on_a_host % codebook_shards:
             has = counted(on_a_host, "device")
             raise UserError(
                 f"codebook_shards={codebook_shards}: does not divide the {has} of a host"
             )
-        self.data_shards = len(self.devices) // codebook_shards
-        # devices of a host are adjacent, so the codebook axis, the inner one, stays within a host
-        self.mesh = Mesh(
-            np.reshape(self.devices, (self.data_shards, codebook_shards)), (DATA, CODEBOOK)
-        )
+        self.data_shards = len(devices) // codebook_shards
+        grid = arrange(devices, codebook_shards)
+        self.mesh = Mesh(grid, (DATA, CODEBOOK), axis_types=AXIS_TYPES)
+        # the sort keeps the order of a host's devices
+        self.devices = tuple(sorted(grid.flat, key=lambda device: device.process_index))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, DeviceMesh) and self.mesh == other.mesh
@@ -86,10 +90,23 @@ class DeviceMesh:
         return hash(self.mesh)
 
     @property
+    def check_vma(self) -> bool:
+        """Whether programs may be checked for the axes along which their values vary.
+
+        Not on a TPU, whose Pallas kernels have no such types.
+        """
+        return self.devices[0].platform != "tpu"
+
+    @property
     def local_devices(self) -> tuple[jax.Device, ...]:
         """The devices of this host."""
         here = jax.process_index()
         return tuple(device for device in self.devices if device.process_index == here)
+
+    def spec(self, over: Over) -> PartitionSpec:
+        """The axes that a kind of array is split over, without a codebook axis of size 1."""
+        whole = self.codebook_shards > 1 or over is Over.SAME
+        return over.value if whole else PartitionSpec(DATA)
 
     def axes(self, classes: int) -> Axes:
         """The axes that a per-device function sees, for a codebook of K classes."""
@@ -117,15 +134,14 @@ class DeviceMesh:
         return _each(self._put, over, tree)
 
     def _put(self, x: Any, kind: Over) -> jax.Array:
-        sharding = NamedSharding(self.mesh, kind.value)
-        if self.hosts == 1 or (isinstance(x, jax.Array) and not x.is_fully_addressable):
-            return jax.device_put(x, sharding)
-        x = np.asarray(x)
-        if kind in (Over.VIDEOS, Over.FRAMES):
+        sharding = NamedSharding(self.mesh, self.spec(kind))
+        if self.hosts > 1 and kind in (Over.VIDEOS, Over.FRAMES) and not _is_global(x):
+            # this host's rows go to its devices in the order of the mesh, wherever these are in it
+            x = np.asarray(x)
             return jax.make_array_from_process_local_data(
                 sharding, x, (x.shape[0] * self.hosts, *x.shape[1:])
             )
-        return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+        return _put_whole(x, sharding)
 
     def local_rows(self, array: jax.Array) -> np.ndarray:
         """This host's rows of an array that is split over videos, in order."""
@@ -134,6 +150,19 @@ class DeviceMesh:
         # with a codebook axis several devices hold the same rows
         rows = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
         return np.concatenate([np.asarray(rows[start]) for start in sorted(rows)])
+
+
+def _put_whole(x: Any, sharding: NamedSharding) -> jax.Array:
+    """Puts an array that every process has in full onto devices of all of them."""
+    if sharding.is_fully_addressable or _is_global(x):
+        return jax.device_put(x, sharding)
+    x = np.asarray(x)
+    return jax.make_array_from_callback(x.shape, sharding, lambda index: x[index])
+
+
+def _is_global(x: Any) -> bool:
+    """Whether an array is on devices of other hosts too."""
+    return isinstance(x, jax.Array) and not x.is_fully_addressable
 
 
 def _each(function: Callable[[Any, Over], Any], over: Any, tree: Any) -> Any:
@@ -161,6 +190,7 @@ class Mapped:
         outs: Any,
         spelling: str = "shard_map",
         donate: Sequence[str] = (),
+        check_vma: bool = False,
     ):
         """
         Args:
@@ -170,6 +200,8 @@ class Mapped:
           outs: the same for the results; `Over.SAME` for values that are equal on every device.
           spelling: "shard_map" or "pmap".
           donate: names of the donated arguments, which a caller must not use again.
+          check_vma: whether `shard_map` checks by types that what `outs` calls the same is so, see
+            `DeviceMesh.check_vma`; pmap never does.
         """
         self.mesh, self.ins, self.outs, self.spelling = mesh, tuple(ins), outs, spelling
         if spelling == "pmap":
@@ -177,10 +209,9 @@ class Mapped:
             names = list(inspect.signature(function).parameters)
             self._call = self._pmap(function, tuple(names.index(name) for name in donate))
             return
-        specs = jax.tree.map(lambda over: over.value, (self.ins, outs))
-        # check_vma=False: the function sums gradients itself, exactly as under pmap
+        specs = jax.tree.map(mesh.spec, (self.ins, outs))
         mapped = jax.shard_map(
-            function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=False
+            function, mesh=mesh.mesh, in_specs=specs[0], out_specs=specs[1], check_vma=check_vma
         )
         self._call = self.jitted = jax.jit(mapped, donate_argnames=tuple(donate))
 
@@ -198,7 +229,7 @@ class Mapped:
         """Global arguments, with `shape` and `dtype`, as `jitted.lower` takes them."""
 
         def shape(x: Any, kind: Over) -> jax.ShapeDtypeStruct:
-            sharding = NamedSharding(self.mesh.mesh, kind.value)
+            sharding = NamedSharding(self.mesh.mesh, self.mesh.spec(kind))
             return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
 
         return tuple(_each(shape, over, arg) for over, arg in zip(self.ins, args))
@@ -226,7 +257,8 @@ class Mapped:
     def _unfold(self, x: Any, kind: Over) -> Any:
         """Splits the first axis into one row for each device of this host, as pmap expects."""
         if kind is Over.SAME:
-            return self.mesh.place(x, kind)
+            # pmap has a mesh of its own
+            return _put_whole(x, NamedSharding(Mesh(self.mesh.devices, (DATA,)), PartitionSpec()))
         devices, hosts = len(self.mesh.devices), self.mesh.hosts
         if kind is Over.CLASSES:
             x = np.split(x, hosts)[jax.process_index()]

@@ -74,7 +74,8 @@ def _share(
     sums = {"loss": (losses * batch["weight"]).sum(), "correct": (correct * batch["weight"]).sum()}
     # a batch may be padding only, with a count of 0; devices along the codebook axis hold the same
     # losses, so each counts for 1 / shards
-    return sums["loss"] / jnp.maximum(count, 1) / axes.shards, sums, output
+    weight = axes.varying(batch["weight"], axes.codebook)
+    return (losses * weight).sum() / jnp.maximum(count, 1) / axes.shards, sums, output
 
 
 def gradients(
@@ -110,10 +111,12 @@ def gradients(
         model = nnx.merge(graphdef, learnable, frozen)
         return _share(model, codebook, videos, key, count, axes)[:2]
 
+    # gradients of this device's share, not of the sum over devices, which is taken below
+    own = axes.varying(learnable, *axes.names)
     # two parts, so that each device encodes its share of the classes only once
-    codebook, pull_back = jax.vjp(encode, learnable)
+    codebook, pull_back = jax.vjp(encode, own)
     gradient = jax.grad(share, argnums=(0, 1), has_aux=True)
-    (grads, of_codebook), sums = gradient(learnable, codebook, batch)
+    (grads, of_codebook), sums = gradient(own, codebook, batch)
     grads = jax.tree.map(jnp.add, grads, pull_back(of_codebook)[0])
     if axes.names:
         # along the codebook axis the sums are equal, but the gradients are shares

@@ -3,6 +3,7 @@ tests/parallel/test_processes.py in each.
 """
 
 import warnings
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,9 @@ from jax.sharding import PartitionSpec as P
 
 from vtd_jax.errors import UserError
 from vtd_jax.parallel import joining
+from vtd_jax.parallel import mesh as mesh_module
 from vtd_jax.parallel import processes as d
+from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over
 
 
 def raised(kind, function, *args):
@@ -81,6 +84,41 @@ def check_donation(mesh):
     assert x.is_deleted()
     assert w.is_deleted()
     np.testing.assert_array_equal(doubled, [2, 2, 2])
+
+
+def check_any_order(me):
+    """A mesh that passes through both hosts twice, as a ring over a slice of TPUs may: rows stay
+    with their host, in order, and both spellings compute what one device does.
+    """
+    devices = jax.devices()
+    order = [0, 4, 5, 1, 2, 6, 7, 3]
+    rows = np.arange(32, dtype=np.float32).reshape(16, 2)
+    same = np.arange(1, 3, dtype=np.float32)
+    whole = np.arange(8, dtype=np.float32)
+
+    def shift(x, same, part):
+        total = jax.lax.psum((x * same).sum(), "data")
+        return x * same, total, jax.lax.all_gather(part, "data", tiled=True)
+
+    split = (Over.VIDEOS, Over.SAME, Over.CLASSES)
+    with mock.patch.object(
+        mesh_module, "arrange", lambda d, s: np.reshape([d[i] for i in order], (8, 1))
+    ):
+        mesh = DeviceMesh(devices)
+    assert [device.process_index for device in mesh.mesh.devices.flat] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert [device.process_index for device in mesh.devices] == [0] * 4 + [1] * 4
+    assert [device.id for device in mesh.devices[:4]] == [devices[i].id for i in (0, 1, 2, 3)]
+    for spelling in ("shard_map", "pmap"):
+        mapped = Mapped(shift, mesh, split, (Over.VIDEOS, Over.SAME, Over.SAME), spelling)
+        own = rows[8 * me : 8 * me + 8]
+        placed = [mapped.place(n, x) for n, x in enumerate((own, same, whole))]
+        products, total, classes = mapped(*placed)
+        np.testing.assert_array_equal(mesh.local_rows(products), own * same)
+        assert float(total) == (rows * same).sum()
+        np.testing.assert_array_equal(classes, whole)
+        # a result is an argument of the next call
+        again = mapped(placed[0], mapped.place(1, same), placed[2])
+        assert float(again[1]) == float(total)
 
 
 def check_failures(me):
@@ -172,6 +210,7 @@ def main():
     joining.meet(Mesh(np.array(jax.devices()).reshape(4, 2), ("data", "codebook")))
     check_collectives(me, mesh)
     check_donation(mesh)
+    check_any_order(me)
     check_failures(me)
     check_sameness(me)
     check_arrays(me)

@@ -20,6 +20,9 @@ from vtd_jax.clip.matmul import precision
 LANES = 128
 # scores of a grid step: its heads are unrolled, and longer programs compile for minutes
 _STEP_SCORES = 700_000
+# a row's gradient stays on the chip, twice; from this size on a kernel asks for more than its usual
+# 16 MiB, which every chip since the v5e has
+_LARGE_ROW, _MORE_MEMORY = 4 * 2**20, 48 * 2**20
 
 
 class Setting(NamedTuple):
@@ -133,6 +136,7 @@ def _backward(
         arrays += [shared, shared]
         outs.append(pl.BlockSpec((1, length, 2 * width), lambda core, _row, _part: (core, 0, 0)))
         shapes.append(_struct((cores, length, 2 * width), jnp.float32, qkv))
+    row = tokens * 3 * width * qkv.dtype.itemsize
     of_qkv, *of_shared = pl.pallas_call(
         functools.partial(_backward_kernel, setting=setting, width=width),
         grid=(cores, each, parts),
@@ -143,7 +147,8 @@ def _backward(
         cost_estimate=_cost(cotangent, shared, setting, backward=True),
         interpret=setting.interpret,
         compiler_params=pltpu.CompilerParams(
-            dimension_semantics=("parallel", "arbitrary", "arbitrary")
+            dimension_semantics=("parallel", "arbitrary", "arbitrary"),
+            vmem_limit_bytes=_MORE_MEMORY if row > _LARGE_ROW else None,
         ),
     )(*arrays)
     if shared is None:

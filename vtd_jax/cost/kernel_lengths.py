@@ -1,0 +1,54 @@
+"""Compiles exported Pallas kernels for a TPU and prints how long their programs are.
+
+    python -m vtd_jax.cost.kernel_lengths FOLDER TOPOLOGY
+
+Started by `kernels`, with LIBTPU_INIT_ARGS that let libtpu write into FOLDER/dumped. FOLDER has the
+programs, 0.exported and so on; the lengths are a line of JSON, {"0": bundles of a grid step}.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+from jax.sharding import SingleDeviceSharding
+
+from vtd_jax.cost.hlo import Program
+from vtd_jax.cost.kernels import PALLAS, dumped_length
+from vtd_jax.cost.topology import tpu_devices
+
+
+def length(path: Path, device: jax.Device, dumped: Path) -> int | None:
+    """Bundles of the kernel in an exported program; None if there is no kernel in it."""
+    exported, on = (
+        jax.export.deserialize(bytearray(path.read_bytes())),
+        SingleDeviceSharding(device),
+    )
+    operands = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=on) for x in exported.in_avals]
+    text = jax.jit(exported.call).lower(*operands).compile().as_text()
+    program = Program(text or "")
+    names = [
+        instruction.name
+        for inside in program.computations.values()
+        for instruction in inside
+        if PALLAS in instruction.attributes
+    ]
+    found = dumped_length(dumped, names[0]) if names else None
+    for file in dumped.iterdir():
+        file.unlink()
+    return found
+
+
+def main(folder: Path, topology: str) -> dict[str, int]:
+    """Lengths by the number of the program, where known."""
+    device = tpu_devices(topology)[0]
+    found = {
+        path.stem: length(path, device, folder / "dumped")
+        for path in folder.glob("*.exported")
+        if path.stat().st_size
+    }
+    return {number: value for number, value in found.items() if value is not None}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
