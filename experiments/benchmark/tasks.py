@@ -224,10 +224,10 @@ class Programs:
         self.memory: dict[str, dict[str, int]] = {}
         self.compiling: dict[str, float] = {}
         self.compiled: dict[str, tuple[jax.stages.Traced, jax.stages.Compiled]] = {}
-        given = jax.device_put(inputs(setting)) if given is None else given
+        placed = jax.device_put(inputs(setting)) if given is None else given
         for task in (*TASKS, GRADIENT):
             if task in tasks:
-                self._compile(task, model, given)
+                self._compile(task, model, placed)
 
     def train(self, videos: Mapping[str, Array]) -> dict[str, Array]:
         """One training step from the last state; does not wait for the sums it returns."""

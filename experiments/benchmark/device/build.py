@@ -25,6 +25,7 @@ from vtd_jax.cost import kernels, schedule
 from vtd_jax.cost.peaks import DEVICES, known_device
 from vtd_jax.cost.roofline import pallas_products, roofline
 from vtd_jax.cost.timed import Timed
+from vtd_jax.cost.topology import SMALLEST
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.terminal import log
 
@@ -36,13 +37,13 @@ class Built(NamedTuple):
       run: runs it once and waits.
       compiling: seconds; of PyTorch those of its first run.
       temporaries: bytes, as XLA plans them; None if unknown.
-      estimate: of its time; None where there is none.
+      estimate: estimates its time; None where it cannot be.
     """
 
     run: Callable[[], Any]
     compiling: float
     temporaries: int | None = None
-    estimate: Timed | None = None
+    estimate: Callable[[], Timed | None] = lambda: None
 
 
 class Builder:
@@ -78,16 +79,15 @@ class Builder:
             compiled = program.lower().compile()
             seconds = time.perf_counter() - start
             run = partial(_until_there, compiled, arguments)
-            return Built(run, seconds, _temporaries(compiled), self._estimate(program, compiled))
+            estimated = partial(self._estimate, program, compiled)
+            return Built(run, seconds, _temporaries(compiled), estimated)
         compute = Compute(remat=choice.remat or "none", attention=choice.attention)
         model = self._model(choice.layers).with_compute(compute)
-        # forgets what was compiled before
-        kernels.lengths()
         made = Programs(self._setting, model, "", tasks=(choice.task,), given=self._given)
         program, compiled = made.compiled[choice.task]
         (job,) = made.jobs
-        estimate = self._estimate(program, compiled)
-        return Built(job.run, made.compiling[choice.task], _temporaries(compiled), estimate)
+        estimated = partial(self._estimate, program, compiled)
+        return Built(job.run, made.compiling[choice.task], _temporaries(compiled), estimated)
 
     def flops(self, task: str) -> int:
         """Of the products that a task needs, by attention in XLA and without computing twice."""
@@ -150,13 +150,9 @@ def estimate(
     if found is None:
         return None
     core, cores = found
-    return schedule.schedule(
-        compiled.as_text() or "",
-        core,
-        cores,
-        known=kernels.kernels(program.jaxpr),
-        lengths=kernels.lengths(),
-    )
+    topology = SMALLEST.get(known_device(device.device_kind) or "")
+    known = kernels.kernels(program.jaxpr, topology)
+    return schedule.schedule(compiled.as_text() or "", core, cores, known=known)
 
 
 def _temporaries(compiled: jax.stages.Compiled) -> int | None:

@@ -9,6 +9,7 @@ from typing import Any
 from experiments.benchmark.device.build import Built
 from experiments.benchmark.device.choices import Choice
 from experiments.benchmark.timing import Job, Timing, interleaved
+from vtd_jax.cost.timed import Timed
 from vtd_jax.cost.topology import GIB, first_line, refused
 from vtd_jax.terminal import log
 
@@ -24,12 +25,14 @@ class Row:
       choice: the program.
       built: compiled.
       timing: of its runs.
+      estimate: of its time, by the compiler.
       problem: why it was not measured, such as too little memory; "" if it was.
     """
 
     choice: Choice
     built: Built | None = None
     timing: Timing | None = None
+    estimate: Timed | None = None
     problem: str = ""
 
 
@@ -74,6 +77,7 @@ def measured(
 
     A program that fails is a row with its problem. The first choice is always compiled; the others
     as long as there is time for one that takes as long as the longest so far, and for all rounds.
+    What was measured is estimated after that.
 
     Args:
       choices: the most important first.
@@ -107,8 +111,8 @@ def measured(
     jobs = [Job(g.row.choice.task, g.row.choice.variant, g.run) for g in guarded]
     timings = interleaved(jobs, rounds, at_least=_AT_LEAST, pause=_PAUSE)
     for one, timing in zip(guarded, timings, strict=True):
-        if not one.row.problem:
-            one.row.timing = timing
+        if not one.row.problem and one.row.built is not None:
+            one.row.timing, one.row.estimate = timing, one.row.built.estimate()
     return Found(tuple(rows), tuple(left_out), rounds, tuple(compiling))
 
 

@@ -149,7 +149,7 @@ def test_problems_in_one_line():
 def test_the_table_compares():
     guess = Timed(0.5, (Part("product", 0.5, 1),), 1, SCHEDULE)
     rows = (
-        Row(ONE, Built(print, 2.0, 2**30, guess), Timing(GRADIENT, ONE.variant, (1.0, 1.0))),
+        Row(ONE, Built(print, 2.0, 2**30), Timing(GRADIENT, ONE.variant, (1.0, 1.0)), guess),
         Row(Choice(GRADIENT, PLAIN), Built(print, 1.0), Timing(GRADIENT, PLAIN, (2.0, 4.0))),
     )
     found = Found(rows, (TWO,), 2, ((ONE, 3.0),))
