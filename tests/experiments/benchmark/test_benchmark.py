@@ -160,7 +160,7 @@ def test_a_bare_machine_runs_it_to_the_end(tmp_path):
     assert {row["problem"] for row in report["rows"]} == {""}
     assert all(row["median_seconds"] > 0 for row in report["rows"])
     assert set(report["flops"]) == {GRADIENT, STEP, FEATURES}
-    assert {"device kind", "runtime", "jax", "commit"} <= set(report["machine"])
+    assert {"device kind", "runtime", "python", "commit"} <= set(report["machine"])
     assert report["left out"] == []
     for name in ("ours, xla, remat block, list", "plain JAX, remat block", "ours, xla, list"):
         assert f", {name} | " in done.stdout
