@@ -18,6 +18,12 @@ SCRIPTS = {ROOT / "predict/serve_example.py"}
 COMMAND = re.compile(r"(?<![\w-])--[a-z]\w*|(?<![\w-])--$|\bexperiments\.\w|\bbuild_data\b")
 # what looks like a flag of ours and is of something else
 OTHERS = {
+    # libtpu
+    "cost/kernels.py": {
+        "--xla_jf_dump_to",
+        "--xla_jf_dump_llo_text",
+        "--xla_jf_dump_llo_pass_label_regex",
+    },
     "evaluate/outputs.py": {"--short=12", "--porcelain"},  # git
     "evaluate/plots.py": {"--"},  # a dashed line
     "video/ingest/run.py": {"--"},  # Beam's own parser

@@ -3,7 +3,7 @@
     python -m experiments.aot --topology=v5e:4x4 \\
         --config=experiments/configs/base_to_novel.py:kinetics400
     python -m experiments.aot --config=experiments/configs/fully_supervised.py:kinetics400 \\
-        --config.clip.dtype=bfloat16 --config.memory.remat=block --config.data.batch_size=128
+        --config.clip.dtype=bfloat16 --config.data.batch_size=128
     python -m experiments.aot --out=aot.md
     python -m experiments.aot --platform=cuda --topology=H100:1,H100:8
     python -m experiments.aot --platform=cuda --devices=8,64 --out=aot_cuda.json

@@ -52,13 +52,13 @@ SETTINGS = {
         "parts; on one device the release's batch, one of these steps"
     ),
     "clip.dtype": "bfloat16",
-    "memory.remat": "block",
+    "memory.remat": "auto",
 }
 
 
 def in_one_step(config: RunConfig, devices: int) -> RunConfig:
     """A benchmark config with the settings of the table, see `SETTINGS`."""
-    changes: dict[str, Any] = {"clip.dtype": "bfloat16", "memory.remat": "block"}
+    changes: dict[str, Any] = {"clip.dtype": "bfloat16", "memory.remat": "auto"}
     if devices > 1:
         videos = config.data.batch_size * config.optimizer.gradient_accumulation_steps
         changes |= {"data.batch_size": videos, "optimizer.gradient_accumulation_steps": 1}

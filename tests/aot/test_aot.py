@@ -65,6 +65,11 @@ def test_a_small_run_on_eight_chips_of_two_processes_at_once(tmp_path):
         # counted by us and by XLA, which also counts what is no product
         assert program["flops"] == pytest.approx(program["xla_flops"], rel=0.15)
         assert program["traffic"] > program["parts"]["arguments"]
+        assert program["estimated_by"] == "the compiler's schedule"
+        parts = [part["seconds"] for part in program["largest"]]
+        assert len(parts) >= 5
+        assert sum(parts) == pytest.approx(program["seconds_estimated"])
+        assert 0 < program["share"] < 1
     assert alone["collectives"] == {}
     assert set(eight["collectives"]) <= {"all-reduce", "all-gather", "reduce-scatter"}
     # what is learnt goes over the chips once, as float32

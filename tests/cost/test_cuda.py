@@ -143,7 +143,7 @@ def test_a_table_says_that_times_are_the_least():
 )
 def test_a_program_too_large_for_a_gpu(memory, remedy):
     config = RunConfig.from_dict(base_to_novel.get_config("kinetics400").to_dict())
-    misfit = dataclasses.replace(H100, fits=False, memory=memory * GIB)
+    misfit = dataclasses.replace(H100, fits=False, memory=memory * GIB, remat="block")
     assert complaint(misfit, config) == (
         f"run on H100:8: training needs {memory}.0 GiB a device, of its memory JAX allocates "
         f"59.10; {remedy}lower `data.batch_size=32` and raise "

@@ -78,7 +78,7 @@ def test_a_benchmark_in_one_step():
         (run.data.batch_size, run.optimizer.gradient_accumulation_steps) for run in (many, one)
     ]
     assert batches == [(128, 1), (32, 4)]
-    assert (one.clip.dtype, one.memory.remat) == ("bfloat16", "block")
+    assert (one.clip.dtype, one.memory.remat) == ("bfloat16", "auto")
 
 
 def test_runs_of_one_program_share_a_row():

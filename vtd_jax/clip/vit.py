@@ -77,9 +77,6 @@ class VisionTransformer(nnx.Module):
           compute: all but `frame_chunks` is used.
         """
         x = self.ln_pre(self.embed(images))
-        if compute.device == "gpu":
-            # else XLA puts images innermost, and transposes around every attention
-            x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
         if prompts is not None:
             prompts = prompts.astype(self.dtype)
             # the first prompts enter before ln_pre, the deep ones after it
@@ -150,6 +147,8 @@ class VisionTransformer(nnx.Module):
         depth, length = (1, 0) if prompts is None else prompts.shape[:2]
         tokens = images + length
         padding = cudnn.padding(tokens)
+        # else XLA puts images innermost, and transposes around every attention
+        x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
         x = jnp.pad(x, ((0, 0), (0, length + padding), (0, 0)))
         is_prompt = (jnp.arange(x.shape[1]) >= images)[:, None]
 

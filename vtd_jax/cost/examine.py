@@ -21,6 +21,9 @@ from vtd_jax.cost.topology import GIB, SMALLEST, Target, refused
 from vtd_jax.errors import setting
 from vtd_jax.train.config import RunConfig
 
+# calls of attention by cuDNN that are lowered where that is installed; only their size counts here
+_OF_CUDNN = ("LayoutConstraint", "__cudnn$fmhaSoftmax", "__cudnn$fmhaSoftmaxBackward")
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -46,6 +49,7 @@ class Report:
       seconds_estimated: of one call, by the compiler, not run; None without an estimate.
       share: of the device's peak in `dtype`: `flops` / `seconds_estimated` / peak.
       dtype: of the matrix products.
+      remat: what the backward pass computes again, as it was chosen; "" without one.
       largest: parts of the estimate, the largest first.
       kernels: how many programs of the device run in one call; None without an estimate.
       estimated_by: where the estimate is from, see `Timed`.
@@ -75,6 +79,7 @@ class Report:
     seconds_estimated: float | None = None
     share: float | None = None
     dtype: str = "bfloat16"
+    remat: str = ""
     largest: tuple[Part, ...] = ()
     kernels: int | None = None
     estimated_by: str = ""
@@ -118,6 +123,7 @@ def examine(step: Step, target: Target, run: str) -> Report:
         templates=step.names.templates,
         available=target.memory,
         dtype=step.dtype,
+        remat=step.remat,
         flops=work.flops,
         seconds=time.perf_counter() - start,
         **found,
@@ -208,7 +214,9 @@ def _timed(text: str, jaxpr: core.ClosedJaxpr, target: Target, dtype: str) -> Ti
 
 def _exported(step: Step) -> dict[str, Any]:
     """Fields of a report from lowering for GPUs."""
-    exported = jax.export.export(step.mapped.jitted, platforms=["cuda"])(*step.arguments)
+    unchecked = [jax.export.DisabledSafetyCheck.custom_call(name) for name in _OF_CUDNN]
+    export = jax.export.export(step.mapped.jitted, platforms=["cuda"], disabled_checks=unchecked)
+    exported = export(*step.arguments)
     outputs, mesh = jax.eval_shape(step.mapped.jitted, *step.arguments), step.mapped.mesh.mesh
     placed = jax.tree.map(
         lambda over, part: _placed(part, NamedSharding(mesh, over.value)), step.mapped.outs, outputs
@@ -248,7 +256,7 @@ def _remedy(report: Report, config: RunConfig) -> str:
     if gpu is not None and (report.memory or 0) < MOST * gpu.memory_bytes:
         changes.append(f"set {FRACTIONS[0]}={MOST:g} in the environment")
     if report.kind == "training":
-        changes += [f"set {setting('memory.remat', 'block')}"] * (memory.remat != "block")
+        changes += [f"set {setting('memory.remat', 'block')}"] * (report.remat != "block")
         steps, batch = config.optimizer.gradient_accumulation_steps, config.data.batch_size
         # the same number of videos in an update, fewer at a time
         smaller = (

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.stack import layout
@@ -18,6 +17,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped
 from vtd_jax.train import step as steps
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.from_config import compute_of
 from vtd_jax.train.trainer import StepSettings, compiled_step, global_batch
 
 # micro-batches of an epoch: a constant of the program that does not change its cost
@@ -57,6 +57,7 @@ class Step(NamedTuple):
       names: of the codebook.
       views: of a video.
       dtype: of its matrix products, "float32" or "bfloat16".
+      remat: what its backward pass computes again, see `Compute`; "" if it has none.
     """
 
     kind: str
@@ -67,12 +68,14 @@ class Step(NamedTuple):
     names: Names
     views: int = 1
     dtype: str = "bfloat16"
+    remat: str = ""
 
 
-def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
-    """The shapes of a config's model, with the layout of layers for a platform.
+def abstract_model(config: RunConfig, target: Target | None = None) -> VTDCLIP:
+    """The shapes of a config's model, with layouts and kernels for a target; None for a CPU.
 
-    A checkpoint is read only if the config has no architecture.
+    A checkpoint is read only if the config has no architecture. `memory.remat=auto` is chosen for
+    the memory of the target; where that is unknown, as if there were little.
 
     Raises:
       UserError: the config has neither.
@@ -86,8 +89,11 @@ def abstract_model(config: RunConfig, platform: str = "cpu") -> VTDCLIP:
             "clip.architecture: empty; say which CLIP, e.g. "
             f"{setting('clip.architecture', 'ViT-B/16')}"
         )
+    platform, memory, devices = "cpu", None, 1
+    if target is not None:
+        platform, memory, devices = target.platform, target.memory, len(target.devices)
     layers = layout(config.memory.layers, platform)
-    compute = Compute(remat=config.memory.remat, frame_chunks=config.memory.frame_chunks)
+    compute = compute_of(config, clip, platform=platform, memory=memory or 0, devices=devices)
 
     def build() -> VTDCLIP:
         tower = CLIP(clip, dtype=config.clip.dtype, layers=layers)
@@ -124,7 +130,7 @@ def abstract_tokens(mesh: DeviceMesh, names: Names) -> jax.ShapeDtypeStruct:
 
 def training_step(config: RunConfig, target: Target, names: Names) -> Step:
     """The training step of `Trainer`, with a padded batch of the config's size."""
-    mesh, model = mesh_of(config, target), abstract_model(config, target.platform)
+    mesh, model = mesh_of(config, target), abstract_model(config, target)
     parts = steps.split(model)
     settings = StepSettings.of(config, _STEPS_PER_EPOCH, names.classes)
     optimizer, mapped = compiled_step(parts.graphdef, settings, mesh, config.parallel)
@@ -149,5 +155,5 @@ def training_step(config: RunConfig, target: Target, names: Names) -> Step:
         jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))),
         jax.ShapeDtypeStruct((), jnp.int32),
     )
-    frames, dtype = config.data.frames, config.clip.dtype
-    return Step("training", mapped, arguments, videos, frames, names, dtype=dtype)
+    frames, dtype, remat = config.data.frames, config.clip.dtype, model.compute.remat
+    return Step("training", mapped, arguments, videos, frames, names, dtype=dtype, remat=remat)

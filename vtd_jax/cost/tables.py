@@ -62,7 +62,7 @@ def run_steps(
 def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[Step]:
     """Scoring a padded batch with all views of the config, and encoding the codebook."""
     mesh_of(config, target)
-    mesh, model = DeviceMesh(target.devices), abstract_model(config, target.platform)
+    mesh, model = DeviceMesh(target.devices), abstract_model(config, target)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
     count = config.evaluate.temporal_views * config.evaluate.spatial_views

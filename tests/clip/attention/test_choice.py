@@ -3,12 +3,26 @@
 import jax.numpy as jnp
 import pytest
 
+from vtd_jax.clip.attention import cudnn
 from vtd_jax.clip.attention.choice import chosen
 from vtd_jax.errors import UserError
 
 AUTO, OR = "`memory.attention=auto`", ", or set `clip.dtype=bfloat16`"
 BFLOAT16 = jnp.dtype(jnp.bfloat16)
 TOWER = {"tokens": 197, "width": 768, "head_width": 64, "dtype": BFLOAT16}
+
+
+@pytest.fixture(autouse=True)
+def installed(monkeypatch):
+    """As on a machine with cuDNN."""
+    monkeypatch.setattr(cudnn, "is_installed", lambda: True)
+
+
+def test_without_cudnn_a_gpu_takes_xlas(monkeypatch):
+    monkeypatch.setattr(cudnn, "is_installed", lambda: False)
+    assert chosen("auto", "gpu", **TOWER) == "xla"
+    with pytest.raises(UserError, match=r"needs cuDNN, which JAX does not find here .*; use `mem"):
+        chosen("cudnn", "gpu", **TOWER)
 
 
 @pytest.mark.parametrize("device, changes, expected", [

@@ -1,5 +1,7 @@
 """Which way of attention a tower takes."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 
@@ -45,14 +47,14 @@ def chosen(
     if asked == "auto":
         if own is None or tokens < _FEW_TOKENS or _problem(own, width, head_width, dtype):
             return "xla"
-        return "xla" if own == "cudnn" and _is_old_gpu() else own
+        return "xla" if own == "cudnn" and _missing() else own
     name = setting("memory.attention", asked)
     works = f"use {setting('memory.attention', 'auto')}"
     if asked != own and not interpret:
         needs = "a TPU" if asked == "pallas" else "an NVIDIA GPU"
         raise UserError(f"{name}: needs {needs}, this is a {device}; {works}")
-    if asked == "cudnn" and not interpret and _is_old_gpu():
-        raise UserError(f"{name}: needs a GPU of compute capability {_CAPABILITY} or more; {works}")
+    if asked == "cudnn" and not interpret and (missing := _missing()):
+        raise UserError(f"{name}: needs {missing}; {works}")
     # without its device, any dtype shows that the way is right
     taken = jnp.dtype(jnp.bfloat16) if interpret else dtype
     if problem := _problem(asked, width, head_width, taken):
@@ -71,13 +73,13 @@ def _problem(way: str, width: int, head_width: int, dtype: jnp.dtype) -> str:
     return pallas.problem(width, head_width)
 
 
-def _is_old_gpu() -> bool:
-    """Whether this machine's GPU is too old for cuDNN's attention; False where there is none."""
-    if jax.default_backend() != "gpu":
-        return False
-    capability = getattr(jax.local_devices()[0], "compute_capability", "")
-    try:
-        return float(capability) < _CAPABILITY
-    except ValueError:
-        # AMD's: XLA's own attention
-        return True
+def _missing() -> str:
+    """What cuDNN's attention lacks here, for a message; "" if nothing."""
+    if not cudnn.is_installed():
+        return "cuDNN, which JAX does not find here (pip install 'jax[cuda13]')"
+    # a program may also be for a GPU that is not there
+    if jax.default_backend() == "gpu":
+        capability = getattr(jax.local_devices()[0], "compute_capability", "")
+        if not re.fullmatch(r"[\d.]+", capability) or float(capability) < _CAPABILITY:
+            return f"an NVIDIA GPU of compute capability {_CAPABILITY} or more"
+    return ""

@@ -1,11 +1,25 @@
 """Attention of an NVIDIA GPU by cuDNN, through `jax.nn.dot_product_attention`."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 # channels of a head, at most
 MOST_HEAD_WIDTH = 128
+
+
+@functools.cache
+def is_installed() -> bool:
+    """Whether JAX finds cuDNN here, with which alone it traces and compiles such a program."""
+    x = jax.ShapeDtypeStruct((1, 64, 1, 64), jnp.bfloat16)
+    attention = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
+    try:
+        jax.eval_shape(attention, x, x, x)
+    except RuntimeError:
+        return False
+    return True
 
 
 def problem(dtype: jnp.dtype, head_width: int) -> str:
