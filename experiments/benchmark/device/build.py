@@ -100,6 +100,7 @@ class Builder:
             config=self._setting.config,
             normalization=self._setting.model.normalization,
             remat=choice.remat or "none",
+            attention=choice.attention or "xla",
         )
         prompts = self._usual.visual_prompts
         assert prompts is not None

@@ -106,8 +106,9 @@ def choices(found: Device, *, torch: bool) -> list[Choice]:
         for places, choice in _ours(task, found, remats):
             ranked.append((sum(place > 0 for place in places), choice))
             if len(ranked) == 1 or ranked[-2][1].task != task:
-                plain = [] if task == STEP else [Choice(task, PLAIN, remat=remats[0])]
-                ranked += [(0, other) for other in (*plain, *(Choice(task, who) for who in theirs))]
+                others = [] if task == STEP else _plain(task, found, remats[0])
+                others += [Choice(task, who) for who in theirs]
+                ranked += [(0, other) for other in others]
         if task == GRADIENT:
             ranked.append((1, Choice(task, PLAIN, remat="none")))
     # stable: tasks stay in their order
@@ -123,6 +124,12 @@ def _ours(
         for j, way in enumerate(found.ways)
         for k, remat in enumerate(remats)
     ]
+
+
+def _plain(task: str, found: Device, remat: str) -> list[Choice]:
+    # `jax.nn.dot_product_attention` has no kernel for TPUs
+    ways = ("", "cudnn") if "cudnn" in found.ways else ("",)
+    return [Choice(task, PLAIN, way, remat) for way in ways]
 
 
 def torch_runs_on(platform: str) -> bool:

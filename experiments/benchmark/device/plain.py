@@ -1,7 +1,7 @@
 """The image tower as one would write it in JAX without further thought: a baseline, and a check."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -63,6 +63,7 @@ def features(
     config: CLIPConfig,
     normalization: str,
     remat: str = "none",
+    attention: str = "xla",
 ) -> Float[Array, "b t d"]:
     """Raw frame features in float32.
 
@@ -74,6 +75,7 @@ def features(
       config: of the CLIP.
       normalization: see `vtd_jax.model.normalization`.
       remat: "block" computes each block again in the backward pass, "none" nothing.
+      attention: "xla" or "cudnn".
     """
     dtype, patch = tower["proj"].dtype, config.vision_patch_size
     assert patch is not None
@@ -96,15 +98,20 @@ def features(
         x = _norm(x, tower, "ln_pre")
         prompts = prompts.astype(dtype)
         prompts = jnp.concatenate([_norm(prompts[:1], tower, "ln_pre"), prompts[1:]])
-        x = _blocks(x, tower["blocks"], prompts, config, remat)
+        one = partial(
+            _block,
+            heads=config.vision_width // config.vision_head_width,
+            activation=config.activation,
+            attention=attention,
+        )
+        if remat == "block":
+            one = jax.checkpoint(one, prevent_cse=False)
+        x = _blocks(one, x, tower["blocks"], prompts)
         out = _norm(x[:, 0], tower, "ln_post") @ tower["proj"]
     return out.astype(jnp.float32).reshape(*frames.shape[:2], -1)
 
 
-def _blocks(x: Array, blocks: Weights, prompts: Array, config: CLIPConfig, remat: str) -> Array:
-    one = partial(_block, heads=config.vision_width // config.vision_head_width, config=config)
-    if remat == "block":
-        one = jax.checkpoint(one, prevent_cse=False)
+def _blocks(one: Callable[..., Array], x: Array, blocks: Weights, prompts: Array) -> Array:
     layers, depth = len(blocks["ln_1.bias"]), len(prompts)
     # prompts that the next block replaces, or nothing reads, are keys and values only
     replaced = depth if depth == layers else depth - 1
@@ -122,7 +129,9 @@ def _blocks(x: Array, blocks: Weights, prompts: Array, config: CLIPConfig, remat
     return x
 
 
-def _block(x: Array, at: Weights, prompt: Array | None, *, heads: int, config: CLIPConfig) -> Array:
+def _block(
+    x: Array, at: Weights, prompt: Array | None, *, heads: int, activation: str, attention: str
+) -> Array:
     def projected(x: Array) -> list[Array]:
         x = _norm(x, at, "ln_1") @ at["attn.in_proj_weight"] + at["attn.in_proj_bias"]
         return [y.reshape(*y.shape[:-1], heads, -1) for y in jnp.split(x, 3, axis=-1)]
@@ -134,14 +143,26 @@ def _block(x: Array, at: Weights, prompt: Array | None, *, heads: int, config: C
             jnp.concatenate([y, jnp.broadcast_to(z, (len(x), *z.shape[1:]))], axis=1)
             for y, z in zip((k, v), seen)
         )
-    mixed = jax.nn.dot_product_attention(q, k, v).reshape(x.shape)
+    mixed = _attention(q, k, v, attention).reshape(x.shape)
     x = x + mixed @ at["attn.out_proj.weight"] + at["attn.out_proj.bias"]
     hidden = _norm(x, at, "ln_2") @ at["mlp.c_fc.weight"] + at["mlp.c_fc.bias"]
-    if config.activation == "quick_gelu":
+    if activation == "quick_gelu":
         hidden = hidden * jax.nn.sigmoid(1.702 * hidden)
     else:
-        hidden = jax.nn.gelu(hidden, approximate=config.activation == "gelu_tanh")
+        hidden = jax.nn.gelu(hidden, approximate=activation == "gelu_tanh")
     return x + hidden @ at["mlp.c_proj.weight"] + at["mlp.c_proj.bias"]
+
+
+def _attention(q: Array, k: Array, v: Array, way: str) -> Array:
+    if way == "xla":
+        return jax.nn.dot_product_attention(q, k, v)
+    count, seen = q.shape[1], jnp.full(len(k), k.shape[1], jnp.int32)
+    # cuDNN's backward pass takes even lengths only
+    q, k, v = (jnp.pad(y, ((0, 0), (0, y.shape[1] % 2), (0, 0), (0, 0))) for y in (q, k, v))
+    mixed = jax.nn.dot_product_attention(
+        q, k, v, key_value_seq_lengths=seen, implementation="cudnn"
+    )
+    return mixed[:, :count]
 
 
 def _norm(x: Array, weights: Weights, name: str) -> Array:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import pytest
 
 from experiments.benchmark.classes import name_lengths, stand_in_tokens
-from experiments.benchmark.device import build, run
+from experiments.benchmark.device import build, plain, run
 from experiments.benchmark.device.build import Built
 from experiments.benchmark.device.choices import (
     COMPILED,
@@ -28,6 +28,7 @@ from experiments.benchmark.setting import Options
 from experiments.benchmark.tasks import FEATURES, GRADIENT, STEP, Setting
 from experiments.benchmark.timing import Timing
 from support.helpers import SMALL
+from vtd_jax.clip.attention import cudnn
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.cost.timed import ROOFLINE, SCHEDULE, Part, Timed
 from vtd_jax.errors import UserError
@@ -49,30 +50,33 @@ ONE, TWO, THREE = (Choice(GRADIENT, OURS, "xla", remat, "list") for remat in ("b
         ("bfloat16", "cpu", ("xla",), ("list", "scan")),
     ],
 )
-def test_a_device_takes_its_own_attention_first(dtype, platform, ways, layouts):
+def test_a_device_takes_its_own_attention_first(dtype, platform, ways, layouts, monkeypatch):
+    monkeypatch.setattr(cudnn, "is_installed", lambda: True)
     assert device(B16, dtype, platform) == Device(platform, ways, layouts)
 
 
 def test_the_most_important_programs_come_first():
     found = choices(Device("gpu", ("cudnn", "xla"), ("list", "scan")), torch=True)
-    assert found[:8] == [
+    assert found[:10] == [
         Choice(GRADIENT, OURS, "cudnn", "block", "list"),
         Choice(GRADIENT, PLAIN, remat="block"),
+        Choice(GRADIENT, PLAIN, "cudnn", "block"),
         Choice(GRADIENT, COMPILED),
         Choice(STEP, OURS, "cudnn", "block", "list"),
         Choice(STEP, COMPILED),
         Choice(FEATURES, OURS, "cudnn", "", "list"),
         Choice(FEATURES, PLAIN),
+        Choice(FEATURES, PLAIN, "cudnn"),
         Choice(FEATURES, COMPILED),
     ]
-    assert [choice.variant for choice in found[8:13]] == [
+    assert [choice.variant for choice in found[10:15]] == [
         "ours, cudnn, remat dots, list",
         "ours, cudnn, remat none, list",
         "ours, xla, remat block, list",
         "ours, cudnn, remat block, scan",
         "plain JAX, remat none",
     ]
-    assert len(set(found)) == len(found) == 2 * 12 + 4 + 3 + 3
+    assert len(set(found)) == len(found) == 2 * 12 + 4 + 5 + 3
     few = choices(Device("cpu", ("xla",), ("list", "scan")), torch=False)
     assert {choice.who for choice in few} == {OURS, PLAIN}
     assert len({choice.name for choice in few}) == len(few) == 2 * 6 + 2 + 3
@@ -194,6 +198,22 @@ def test_plain_jax_computes_what_ours_does(depth, remat, activation):
         for x, y in zip(found, expected, strict=True):
             assert float(jnp.linalg.norm(x - y)) <= 1e-5 * float(jnp.linalg.norm(y)), task
     assert builder.flops(GRADIENT) > builder.flops(FEATURES) > 0
+
+
+def test_plain_attention_pads_for_cudnn(monkeypatch):
+    given, real = [], jax.nn.dot_product_attention
+
+    def spy(*arrays, implementation, **more):
+        given.append((implementation, [x.shape[1] for x in arrays]))
+        return real(*arrays, **more)
+
+    q, k = (jax.random.normal(jax.random.key(n), (2, n, 2, 8)) for n in (5, 7))
+    expected = real(q, k, k)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", spy)
+    found = plain._attention(q, k, k, "cudnn")
+    assert given == [("cudnn", [6, 8, 8])]
+    assert found.shape == expected.shape
+    assert float(jnp.abs(found - expected).max()) < 1e-6
 
 
 def test_images_become_clips():
