@@ -75,9 +75,9 @@ def measured(
 ) -> Found:
     """Compiles what there is time for, then measures it in interleaved rounds.
 
-    A program that fails is a row with its problem. The first choice is always compiled; the others
-    as long as there is time for one that takes as long as the longest so far, and for all rounds.
-    What was measured is estimated after that.
+    A program that fails is a row with its problem. The first choice is always compiled, another one
+    if there is time for all rounds and for compiling as long as the longest of its task so far (of
+    all tasks, if it is the first of its task). What was measured is estimated after that.
 
     Args:
       choices: the most important first.
@@ -89,17 +89,19 @@ def measured(
     rows: list[Row] = []
     compiling: list[tuple[Choice, float]] = []
     left_out: list[Choice] = []
-    longest = once = 0.0
+    longest: dict[str, float] = {}
+    once = 0.0
     for choice in choices:
+        expected = longest.get(choice.task, max(longest.values(), default=0.0))
         # two runs before the rounds warm up
-        if left_out or (rows and budget.left < longest + (rounds + 2) * once):
+        if rows and budget.left < expected + (rounds + 2) * once:
             left_out.append(choice)
             continue
         start = clock()
         row, seconds = _prepared(choice, build, clock)
         taken = clock() - start
         rows.append(row)
-        longest = max(longest, taken)
+        longest[choice.task] = max(longest.get(choice.task, 0.0), taken)
         once += seconds
         compiling.append((choice, taken))
         log(f"{choice.name}: {row.problem or 'ready'} after {taken:.1f} s")
