@@ -66,6 +66,14 @@ def test_every_way_is_the_formula(way, width, heads, shared, causal):
     assert _worst(found, _exact(heads, *given, causal=causal)) < ROUNDING
 
 
+def test_a_context_of_any_length():
+    qkv, context, cotangent = _given(128, SHARED, jnp.float32)
+    for shared in (1, 11):
+        given = qkv, context[:shared], cotangent
+        found = _computed(_way("pallas", 2, causal=True), *given)
+        assert _worst(found, _exact(2, *given, causal=True)) < ROUNDING
+
+
 @pytest.mark.parametrize("tokens", [50, 49])
 @pytest.mark.parametrize("way", ["xla", "cudnn"])
 def test_padding_is_no_key_and_gets_no_gradient(way, tokens):
@@ -93,7 +101,7 @@ def test_bfloat16_is_no_worse_than_xlas(shared):
 @pytest.mark.parametrize("count", [1, 2])
 def test_the_tiles_of_a_grid_step_change_nothing(count):
     qkv, context, cotangent = _given(256, SHARED, jnp.float32)
-    setting = pallas.Setting(64, True, count, True)
+    setting = pallas.Setting(64, True, count, interpret=True)
     run = functools.partial(pallas.attend, setting=setting)
     found = _computed(lambda *given: run(*given), qkv, context, cotangent)
     exact = _exact(4, qkv, context, cotangent, causal=True)

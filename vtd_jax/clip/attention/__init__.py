@@ -40,9 +40,12 @@ def attend(
         from vtd_jax.clip.attention import pallas
 
         (packed,) = qkv
-        width, context = packed.shape[-1] // 3, 0 if shared is None else shared.shape[0]
+        width, context, padding = packed.shape[-1] // 3, 0, 0
+        if shared is not None:
+            given, shared = shared.shape[0], pallas.padded(shared)
+            context, padding = shared.shape[0], shared.shape[0] - given
         count = pallas.tiles(width, width // heads, packed.shape[1], context)
-        setting = pallas.Setting(width // heads, causal, count, interpret)
+        setting = pallas.Setting(width // heads, causal, count, padding, interpret)
         return pallas.attend(packed, shared, setting)
     q, k, v = jnp.split(qkv[0], 3, axis=-1) if len(qkv) == 1 else qkv
     if way == "cudnn":

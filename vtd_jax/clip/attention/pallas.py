@@ -16,6 +16,8 @@ from jaxtyping import Array, Float
 
 from vtd_jax.clip.matmul import precision
 
+# rows of a register of bfloat16, two of float32
+_ALIGNED = 16
 # channels of a tile: the lanes of a TPU's vector registers
 LANES = 128
 # scores of a grid step: its heads are unrolled, and longer programs compile for minutes
@@ -32,12 +34,14 @@ class Setting(NamedTuple):
       head_width: channels of a head, a divisor of 128.
       causal: whether a position sees only itself and those before it, beside the context.
       tiles: of 128 channels, in one grid step.
+      padding: how many of the context's tokens are none, its first ones.
       interpret: whether to run the kernel's operations by XLA, on any device.
     """
 
     head_width: int
     causal: bool
     tiles: int
+    padding: int = 0
     interpret: bool = False
 
 
@@ -48,6 +52,11 @@ def problem(width: int, head_width: int) -> str:
     if width % LANES:
         return f"a width of {width}, expected a multiple of {LANES}"
     return ""
+
+
+def padded(shared: Float[Array, "p kv"]) -> Float[Array, "p2 kv"]:
+    """A context whose keys a kernel can put before the row's without shifting these."""
+    return jnp.pad(shared, ((-shared.shape[0] % _ALIGNED, 0), (0, 0)))
 
 
 def tiles(width: int, head_width: int, tokens: int, shared: int) -> int:
@@ -69,7 +78,7 @@ def attend(
 
     Args:
       qkv: queries, keys and values, `3 W` channels of each token; `problem` must find none.
-      shared: keys and values of the context; None for none.
+      shared: keys and values of the context, `padded`; None for none.
       setting: see `Setting`.
     """
     return _forward(qkv, shared, setting)[0]
@@ -165,34 +174,35 @@ class _Head(NamedTuple):
     Attributes:
       lanes: which lanes are the head's, `[1, 128]`.
       q: scaled queries, zero in other lanes.
-      powers: `exp(score - max)` for the keys of the row and of the context, rounded.
+      powers: `exp(score - max)` of all keys, rounded.
     """
 
     lanes: Array
     q: Array
-    powers: list[Array]
+    powers: Array
 
 
-def _head(q: Array, keys: list[Array], place: int, setting: Setting) -> _Head:
+def _head(q: Array, keys: Array, place: int, setting: Setting) -> _Head:
     """Powers of a head from its tile.
 
     Args:
       q: `[N, 128]`.
-      keys: of the row `[N, 128]` and, if there is one, of the context `[P, 128]`.
+      keys: of the context, if there is one, then of the row, `[M, 128]`.
       place: of the head in the tile.
       setting: of the kernel.
     """
-    width = setting.head_width
+    width, shared = setting.head_width, keys.shape[0] - q.shape[0]
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
     lanes = (lane >= place * width) & (lane < (place + 1) * width)
     # other heads' lanes are zero, so that a product over all 128 is one over the head
     q = jnp.where(lanes, q, jnp.zeros_like(q)) * jnp.asarray(width**-0.5, q.dtype)
-    scores = [_dot(q, k, 1, 1) for k in keys]
-    if setting.causal:
-        query, key = (jax.lax.broadcasted_iota(jnp.int32, scores[0].shape, axis) for axis in (0, 1))
-        scores[0] = jnp.where(key > query, -jnp.inf, scores[0])
-    top = functools.reduce(jnp.maximum, [s.max(-1, keepdims=True) for s in scores])
-    return _Head(lanes, q, [jnp.exp(s - top).astype(q.dtype) for s in scores])
+    scores = _dot(q, keys, 1, 1)
+    if setting.causal or setting.padding:
+        query, key = (jax.lax.broadcasted_iota(jnp.int32, scores.shape, axis) for axis in (0, 1))
+        hidden = key < setting.padding
+        hidden = hidden | (key - shared > query) if setting.causal else hidden
+        scores = jnp.where(hidden, -jnp.inf, scores)
+    return _Head(lanes, q, jnp.exp(scores - scores.max(-1, keepdims=True)).astype(q.dtype))
 
 
 def _forward_kernel(*refs: Any, setting: Setting) -> None:
@@ -205,10 +215,10 @@ def _forward_kernel(*refs: Any, setting: Setting) -> None:
         for place in range(LANES // setting.head_width):
             head = _head(q, keys, place, setting)
             # lanes of other heads multiply by one: they hold the sum of the powers
-            ones = [jnp.where(head.lanes, v, jnp.ones_like(v)) for v in values]
-            sums = sum(_dot(p, v, 1, 0) for p, v in zip(head.powers, ones))
+            ones = jnp.where(head.lanes, values, jnp.ones_like(values))
+            sums = _dot(head.powers, ones, 1, 0)
             if setting.head_width == LANES:
-                total = sum(p.astype(jnp.float32).sum(-1, keepdims=True) for p in head.powers)
+                total = head.powers.astype(jnp.float32).sum(-1, keepdims=True)
             else:
                 total = pltpu.roll(sums, setting.head_width, 1)
             mixed = jnp.where(head.lanes, (sums / total).astype(q.dtype), mixed)
@@ -231,39 +241,39 @@ def _backward_kernel(*refs: Any, setting: Setting, width: int) -> None:
     for tile in range(setting.tiles):
         at = pl.ds(tile * LANES, LANES)
         q, keys, values = _tile((*ins[:3], *ins[4:]), at)
-        cotangent = cotangent_ref[0, :, at]
+        cotangent, shared = cotangent_ref[0, :, at], keys.shape[0] - q.shape[0]
         of_q = jnp.zeros(q.shape, jnp.float32)
-        of_keys = [jnp.zeros(k.shape, jnp.float32) for k in keys]
-        of_values = [jnp.zeros(v.shape, jnp.float32) for v in values]
+        of_keys, of_values = (jnp.zeros(keys.shape, jnp.float32) for _ in range(2))
         for place in range(LANES // setting.head_width):
             head = _head(q, keys, place, setting)
             given = jnp.where(head.lanes, cotangent, jnp.zeros_like(cotangent))
-            total = sum(p.astype(jnp.float32).sum(-1, keepdims=True) for p in head.powers)
-            weights = [p.astype(jnp.float32) / total for p in head.powers]
-            of_weights = [_dot(given, v, 1, 1) for v in values]
-            mean = sum((w * g).sum(-1, keepdims=True) for w, g in zip(weights, of_weights))
-            of_scores = [(w * (g - mean)).astype(q.dtype) for w, g in zip(weights, of_weights)]
-            of_own = sum(_dot(s, k, 1, 0) for s, k in zip(of_scores, keys))
-            of_q = jnp.where(head.lanes, of_own * setting.head_width**-0.5, of_q)
-            of_keys = [x + _dot(s, head.q, 0, 0) for x, s in zip(of_keys, of_scores)]
-            of_values = [
-                x + _dot(w.astype(q.dtype), given, 0, 0) for x, w in zip(of_values, weights)
-            ]
+            powers = head.powers.astype(jnp.float32)
+            # one division a query, not one a weight
+            weights = powers * (1 / powers.sum(-1, keepdims=True))
+            of_weights = _dot(given, values, 1, 1)
+            mean = (weights * of_weights).sum(-1, keepdims=True)
+            of_scores = (weights * (of_weights - mean)).astype(q.dtype)
+            of_own = _dot(of_scores, keys, 1, 0) * setting.head_width**-0.5
+            of_q = jnp.where(head.lanes, of_own, of_q)
+            of_keys += _dot(of_scores, head.q, 0, 0)
+            of_values += _dot(weights.astype(q.dtype), given, 0, 0)
         start = part * (setting.tiles * LANES) + tile * LANES
-        for place, gradient in enumerate((of_q, of_keys[0], of_values[0])):
+        for place, gradient in enumerate((of_q, of_keys[shared:], of_values[shared:])):
             here = pl.ds(pl.multiple_of(start + place * width, LANES), LANES)
             outs[0][0, :, here] = gradient.astype(q.dtype)
         if has_context:
-            for place, gradient in enumerate((of_keys[1], of_values[1])):
+            for place, gradient in enumerate((of_keys[:shared], of_values[:shared])):
                 here = pl.ds(pl.multiple_of(start + place * width, LANES), LANES)
                 outs[1][0, :, here] += gradient
 
 
-def _tile(ins: Any, at: Any) -> tuple[Array, list[Array], list[Array]]:
-    """Queries, all keys and all values of a tile."""
+def _tile(ins: Any, at: Any) -> tuple[Array, Array, Array]:
+    """Queries, all keys and all values of a tile; those of the context come first."""
     q, k, v = (ref[0, :, at] for ref in ins[:3])
-    context = [ref[:, at] for ref in ins[3:]]
-    return q, [k, *context[:1]], [v, *context[1:]]
+    if len(ins) == 3:
+        return q, k, v
+    k, v = (jnp.concatenate([ref[:, at], x]) for ref, x in zip(ins[3:], (k, v)))
+    return q, k, v
 
 
 def _dot(a: Array, b: Array, axis_a: int, axis_b: int) -> Array:
