@@ -43,6 +43,7 @@ class Found:
     Attributes:
       rows: in the order of the choices.
       left_out: choices for which there was no time.
+      unestimated: choices that were measured, and for whose estimates there was no time.
       rounds: measured ones.
       compiling: (choice, seconds) in order.
     """
@@ -51,6 +52,7 @@ class Found:
     left_out: tuple[Choice, ...]
     rounds: int
     compiling: tuple[tuple[Choice, float], ...]
+    unestimated: tuple[Choice, ...] = ()
 
 
 class Budget:
@@ -72,6 +74,8 @@ def measured(
     rounds: int,
     budget: Budget,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    spare: float = 0.0,
 ) -> Found:
     """Compiles what there is time for, then measures it in interleaved rounds.
 
@@ -83,8 +87,9 @@ def measured(
       choices: the most important first.
       build: compiles one.
       rounds: at most.
-      budget: for all of it.
+      budget: for all of it but the estimates.
       clock: seconds.
+      spare: seconds for estimates, beside what is left of the budget.
     """
     rows: list[Row] = []
     compiling: list[tuple[Choice, float]] = []
@@ -112,10 +117,16 @@ def measured(
     log(f"{len(guarded)} programs, {rounds} rounds")
     jobs = [Job(g.row.choice.task, g.row.choice.variant, g.run) for g in guarded]
     timings = interleaved(jobs, rounds, at_least=_AT_LEAST, pause=_PAUSE)
+    unestimated = []
     for one, timing in zip(guarded, timings, strict=True):
-        if not one.row.problem and one.row.built is not None:
-            one.row.timing, one.row.estimate = timing, one.row.built.estimate()
-    return Found(tuple(rows), tuple(left_out), rounds, tuple(compiling))
+        if one.row.problem or one.row.built is None:
+            continue
+        one.row.timing = timing
+        if budget.left + spare > 0:
+            one.row.estimate = one.row.built.estimate()
+        else:
+            unestimated.append(one.row.choice)
+    return Found(tuple(rows), tuple(left_out), rounds, tuple(compiling), tuple(unestimated))
 
 
 def problem(error: Exception) -> str:

@@ -37,6 +37,8 @@ from vtd_jax.terminal import counted, log
 _CLIP = 16
 # share of the time for estimates, where there are any
 _ESTIMATES = 0.1
+# of an estimate, in the JSON
+_PARTS = 10
 # beside those of `machine`, where they are installed
 _PACKAGES = ("libtpu", "jax-cuda13-plugin", "jax-cuda12-plugin", "nvidia-cudnn-cu13")
 _DRIVER = Path("/proc/driver/nvidia/version")
@@ -82,9 +84,9 @@ def compare(
     builder = Builder(setting, dtype, taken.layouts[0])
     wanted = choices(taken, torch=with_torch)
     # estimates come last
-    share = 1 if platform == "cpu" else 1 - _ESTIMATES
-    budget = Budget(60 * minutes * share - (time.monotonic() - start))
-    found = measured(wanted, builder.build, options.rounds, budget)
+    spare = 0.0 if platform == "cpu" else 60 * minutes * _ESTIMATES
+    budget = Budget(60 * minutes - spare - (time.monotonic() - start))
+    found = measured(wanted, builder.build, options.rounds, budget, spare=spare)
     if not any(row.timing for row in found.rows):
         raise UserError(f"nothing was measured: {found.rows[0].problem}")
     flops = {task: builder.flops(task) for task in {row.choice.task for row in found.rows}}
@@ -99,6 +101,7 @@ def compare(
         "rows": [_to_dict(row) for row in found.rows],
         "compiling": [{"program": c.name, "seconds": s} for c, s in found.compiling],
         "left out": [choice.name for choice in found.left_out],
+        "not estimated": [choice.name for choice in found.unestimated],
     }  # fmt: skip
     _print(found, taken, options, dtype, flops, peak)
     return report
@@ -149,7 +152,8 @@ def _to_dict(row: Row) -> dict[str, Any]:
     if row.built is not None:
         found |= {"compiling": row.built.compiling, "temporaries": row.built.temporaries}
     if row.estimate is not None:
-        found["estimate"] = dict(row.estimate.to_dict())
+        estimate = row.estimate._replace(parts=row.estimate.largest(_PARTS))
+        found["estimate"] = dict(estimate.to_dict())
     if row.timing is not None:
         found |= {"seconds": row.timing.seconds, "median_seconds": row.timing.median}
     return found
@@ -175,13 +179,14 @@ def _print(
     if sources:
         print(f"Estimates: {', '.join(sorted(sources))}; nothing was run for them.\n")
     show(_compiling_table(found))
-    if found.left_out:
-        print(
-            f"Left out for lack of time ({len(found.left_out)}; --minutes gives more): "
-            + "; ".join(choice.name for choice in found.left_out)
-            + "\n",
-            flush=True,
-        )
+    for what, names in (("Left out", found.left_out), ("Not estimated", found.unestimated)):
+        # there are no estimates for a CPU
+        if names and (what == "Left out" or taken.platform != "cpu"):
+            listed = "; ".join(choice.name for choice in names)
+            print(
+                f"{what} for lack of time ({len(names)}; --minutes gives more): {listed}\n",
+                flush=True,
+            )
 
 
 def results_table(

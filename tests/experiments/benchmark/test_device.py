@@ -120,6 +120,21 @@ def test_what_there_is_no_time_for_is_left_out():
     assert found.rounds == 1
 
 
+def test_estimates_take_the_time_that_is_spared():
+    clock, guess = Clock(), Timed(0.5, (), 1, SCHEDULE)
+
+    def build(choice):
+        def estimate():
+            clock.forward(10)
+            return guess
+
+        return Built(lambda: None, 0.0, None, estimate)
+
+    found = measured((ONE, TWO, THREE), build, 1, Budget(1, clock), clock, spare=15)
+    assert [row.estimate for row in found.rows] == [guess, guess, None]
+    assert found.unestimated == (THREE,)
+
+
 def _fails(*_):
     raise RuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 7 bytes.\nmore")
 
