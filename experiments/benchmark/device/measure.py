@@ -95,28 +95,29 @@ def measured(
     compiling: list[tuple[Choice, float]] = []
     left_out: list[Choice] = []
     longest: dict[str, float] = {}
+    known: list[float] = []
     once = 0.0
     for choice in choices:
         expected = longest.get(choice.task, max(longest.values(), default=0.0))
-        # two runs before the rounds warm up
-        if rows and budget.left < expected + (rounds + 2) * once:
+        if rows and budget.left < expected + rounds * once:
             left_out.append(choice)
             continue
         start = clock()
         row, seconds = _prepared(choice, build, clock)
         taken = clock() - start
         rows.append(row)
+        known += [] if row.problem else [seconds]
         longest[choice.task] = max(longest.get(choice.task, 0.0), taken)
-        once += seconds
+        once += 0.0 if row.problem else max(seconds, _AT_LEAST) + _PAUSE
         compiling.append((choice, taken))
         log(f"{choice.name}: {row.problem or 'ready'} after {taken:.1f} s")
     guarded = [_Guarded(row) for row in rows if not row.problem]
     # as many rounds as there is time for
-    fit = int(budget.left / once) - 2 if once else rounds
+    fit = int(budget.left / once) if once else rounds
     rounds = max(1, min(rounds, fit))
     log(f"{len(guarded)} programs, {rounds} rounds")
     jobs = [Job(g.row.choice.task, g.row.choice.variant, g.run) for g in guarded]
-    timings = interleaved(jobs, rounds, at_least=_AT_LEAST, pause=_PAUSE)
+    timings = interleaved(jobs, rounds, at_least=_AT_LEAST, pause=_PAUSE, known=known)
     unestimated = []
     for one, timing in zip(guarded, timings, strict=True):
         if one.row.problem or one.row.built is None:
@@ -143,7 +144,7 @@ def problem(error: Exception) -> str:
 def _prepared(
     choice: Choice, build: Callable[[Choice], Built], clock: Callable[[], float]
 ) -> tuple[Row, float]:
-    """A row, compiled and run twice, and how many seconds a round takes of it."""
+    """A row, compiled and run twice, and the seconds of its second run."""
     try:
         built = build(choice)
         built.run()
@@ -152,7 +153,7 @@ def _prepared(
     # whatever is wrong with one program on a new device, the others are worth measuring
     except Exception as error:
         return Row(choice, problem=problem(error)), 0.0
-    return Row(choice, built), max(clock() - start, _AT_LEAST) + _PAUSE
+    return Row(choice, built), clock() - start
 
 
 class _Guarded:
