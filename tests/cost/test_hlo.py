@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, PartitionSpec
 
+from vtd_jax.clip.attention import attend
 from vtd_jax.cost.hlo import Program, Sent, array_bytes, traced_work
 
 pytestmark = pytest.mark.mesh
@@ -270,3 +271,16 @@ def test_a_loop_of_unknown_length_counts_once():
     program = Program(LOOP.replace("constant(4)", "parameter(1)"))
     assert program.collectives() == {"all-reduce": Sent(1, 32)}
     assert program.bytes_of_repeats() == 0
+
+
+def test_flops_of_attention_by_kernels_are_those_of_its_formula():
+    qkv, shared = jnp.zeros((2, 64, 3 * 128)), jnp.zeros((16, 2 * 128))
+
+    def attended(qkv):
+        return attend((qkv,), shared, heads=2, way="pallas", interpret=True)
+
+    one = 2 * 2 * 64 * (64 + 16) * 128
+    assert traced_work(jax.make_jaxpr(attended)(qkv)).flops == 2 * one
+    gradient = jax.grad(lambda qkv: attended(qkv).sum())
+    # the backward pass computes the scores again
+    assert traced_work(jax.make_jaxpr(gradient)(qkv)).flops == (2 + 5) * one
