@@ -24,7 +24,7 @@ OTHERS = {
         "--xla_jf_dump_llo_text",
         "--xla_jf_dump_llo_pass_label_regex",
     },
-    "evaluate/outputs.py": {"--short=12", "--porcelain"},  # git
+    "evaluate/checkout.py": {"--short=12", "--porcelain"},  # git
     "evaluate/plots.py": {"--"},  # a dashed line
     "video/ingest/run.py": {"--"},  # Beam's own parser
     "video/pipeline.py": {"--shm-size=8g"},  # docker

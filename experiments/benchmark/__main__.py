@@ -1,10 +1,10 @@
-"""Measures programs against PyTorch, records against other readers, and the search for words.
+"""Measures programs, one device, records against other readers, and the search for words.
 
 Examples:
   python -m experiments.benchmark --out=benchmark.json
   python -m experiments.benchmark --architecture=ViT-B/32 --frames=8 --rounds=3
   python -m experiments.benchmark --data_dir=records --records=base_train
-  python -m experiments.benchmark --device_only --torch --batch=16     # on a bare GPU machine
+  python -m experiments.benchmark --what=device --out=device.json     # a bare TPU or GPU machine
   python -m experiments.benchmark --scaling=frames,batch,classes,devices --rounds=3
   python -m experiments.benchmark --what=readers --videos=my/videos --clips=7 --out=readers.json
   python -m experiments.benchmark --what=vocabulary --words=100000 --frames=16 --rounds=9
@@ -14,9 +14,13 @@ how to read it: docs/benchmark.md.
 
 --what=programs: against PyTorch, against our own plain path and against the machine's own products.
 Weights are random: speed does not depend on them. Classes are UCF-101's. Without --data_dir, clips
-of 340×256 and 300 frames are rendered and built into records of both storages first. --device_only
-leaves the input pipeline out and needs nothing but jax, flax, optax and numpy; PyTorch's side needs
-the `parity` extra.
+of 340×256 and 300 frames are rendered and built into records of both storages first; --noinput
+leaves them out. PyTorch's side needs the `parity` extra.
+
+--what=device: on JAX's first device, the image tower (gradient to its prompts, and forward) and the
+training step in every way of attention, recomputation and layers that the device takes, beside
+plain JAX and PyTorch (compiled on a GPU), within --minutes, compiling included. Measured times
+stand beside the compiler's estimate. Needs nothing but jax, flax, optax and numpy.
 
 --what=readers: clips a second on one core. The clips of a folder (rendered ones without --videos)
 are re-encoded at the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short
@@ -48,10 +52,15 @@ from vtd_jax.output_checks import Output, check_outputs, is_measurement
 
 flags.adopt_module_key_flags(limit_flags)
 # what is measured -> frames of a clip, or at once, where none are given
-_DEFAULT_FRAMES = {"programs": (16,), "readers": (16, 32), "vocabulary": (16, 128)}
+_DEFAULT_FRAMES = {
+    "programs": (16,), "device": (), "readers": (16, 32), "vocabulary": (16, 128),
+}  # fmt: skip
 _WHAT = flags.DEFINE_enum("what", "programs", list(_DEFAULT_FRAMES), "what is measured")
 _FRAMES = flags.DEFINE_list(
-    "frames", [], "frames a clip, or at once; of readers and vocabulary also several: 16,32"
+    "frames",
+    [],
+    "frames a clip, or at once (of device: 128 on a TPU, 256 on a GPU); of readers and vocabulary "
+    "also several: 16,32",
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
@@ -65,11 +74,11 @@ _PROMPTS = flags.DEFINE_integer(
 _DEPTH = flags.DEFINE_integer(
     "depth", 12, "layers with prompts of their own, of both towers", lower_bound=1
 )
-_DTYPE = flags.DEFINE_list("dtype", ["float32", "bfloat16"], "compute dtypes of our towers")
-_PLAIN = flags.DEFINE_bool("plain", True, "measure our own plain path in float32 too")
-_TORCH = flags.DEFINE_bool(
-    "torch", None, "measure PyTorch too; by default where it is installed, not --device_only"
+_DTYPE = flags.DEFINE_list(
+    "dtype", ["float32", "bfloat16"], "compute dtypes of our towers; of device bfloat16, or one"
 )
+_PLAIN = flags.DEFINE_bool("plain", True, "measure our own plain path in float32 too")
+_TORCH = flags.DEFINE_bool("torch", None, "measure PyTorch too; by default where it is installed")
 _START = flags.DEFINE_bool(
     "start", True, "measure time to the first step and peak memory, in processes of their own"
 )
@@ -78,9 +87,11 @@ _SCALING = flags.DEFINE_list(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "measure these records instead of rendered ones")
 _RECORDS = flags.DEFINE_string("records", None, "name of the records in --data_dir")
-_DEVICE_ONLY = flags.DEFINE_bool(
-    "device_only", False, "leave the input pipeline out, and tokenize without a tokenizer"
+_INPUT = flags.DEFINE_bool("input", True, "measure the input pipeline too")
+_MINUTES = flags.DEFINE_float(
+    "minutes", 8.0, "for everything, compiling too; what is left out is listed", lower_bound=0.01
 )
+_GONE = flags.DEFINE_bool("device_only", None, "gone: use --what=device")
 
 _VIDEOS = flags.DEFINE_string("videos", None, "folder of video files; clips are rendered without")
 _CLIPS = flags.DEFINE_integer("clips", 8, "at most so many clips", lower_bound=1)
@@ -98,8 +109,9 @@ _FOLDER = flags.DEFINE_string(
 _OWN = {
     "programs": (
         _ARCHITECTURE, _BATCH, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _PLAIN, _TORCH,
-        _START, _SCALING, _DATA_DIR, _RECORDS, _DEVICE_ONLY,
+        _START, _SCALING, _DATA_DIR, _RECORDS, _INPUT,
     ),
+    "device": (_ARCHITECTURE, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _TORCH, _MINUTES),
     "readers": (_VIDEOS, _CLIPS, _SECONDS),
     "vocabulary": (_WORDS, _WIDTH, _ENCODED, _FOLDER),
 }  # fmt: skip
@@ -107,10 +119,16 @@ _OWN = {
 
 def check_flags() -> None:
     """Refuses flags that do not fit each other, before anything is read."""
-    for what, own in _OWN.items():
-        for flag in own:
-            if what != _WHAT.value and flags.FLAGS[flag.name].present:
-                raise UserError(f"--{flag.name} is for --what={what}, not --what={_WHAT.value}")
+    if flags.FLAGS[_GONE.name].present:
+        raise UserError(
+            "--device_only is gone: use --what=device, or --noinput to leave the input pipeline out"
+        )
+    own = {what: [flag.name for flag in taken] for what, taken in _OWN.items()}
+    for name in dict.fromkeys(name for names in own.values() for name in names):
+        takers = [what for what, names in own.items() if name in names]
+        if _WHAT.value not in takers and flags.FLAGS[name].present:
+            known = " and ".join(f"--what={what}" for what in takers)
+            raise UserError(f"--{name} is for {known}, not --what={_WHAT.value}")
     for flag in (_VIDEOS, _FOLDER):
         if flag.value is not None and not Path(flag.value).is_dir():
             raise UserError(f"--{flag.name}={flag.value}: there is no such folder")
@@ -129,10 +147,11 @@ def frames() -> Sequence[int]:
         return _DEFAULT_FRAMES[_WHAT.value]
     expected = "whole numbers from 1 on, such as 16,32"
     found = whole_numbers("frames", _FRAMES.value, expected, least=1, repeats=True)
-    if _WHAT.value == "programs" and len(found) > 1:
+    if _WHAT.value in ("programs", "device") and len(found) > 1:
+        more = "; --scaling=frames measures several" if _WHAT.value == "programs" else ""
         raise UserError(
-            f"--frames={','.join(_FRAMES.value)}: expected one number for --what=programs; "
-            "--scaling=frames measures several"
+            f"--frames={','.join(_FRAMES.value)}: expected one number for "
+            f"--what={_WHAT.value}{more}"
         )
     return found
 
@@ -155,28 +174,54 @@ def measure() -> dict[str, Any]:
         return vocabulary.compare(
             *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value
         )
+    if _WHAT.value == "device":
+        return measure_device(counts[0] if counts else None)
     return measure_programs(counts[0])
 
 
 def measure_programs(count: int) -> dict[str, Any]:
     """`measure` of programs, with `count` frames a clip."""
     from experiments.benchmark import run
-    from experiments.benchmark.setting import DTYPES, Options
+    from experiments.benchmark.setting import Options
+
+    dtypes = _dtypes()
+    options = Options(
+        _ARCHITECTURE.value, count, _BATCH.value, _CLASSES.value,
+        _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
+    )  # fmt: skip
+    if _SCALING.value:
+        return run.scaling(options, dtypes, _SCALING.value)
+    return run.compare(
+        options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
+        pipelines=_INPUT.value, data_dir=_DATA_DIR.value, records=_RECORDS.value,
+    )  # fmt: skip
+
+
+def measure_device(images: int | None) -> dict[str, Any]:
+    """`measure` of one device, with `images` frames at once; None for a number that suits it."""
+    from experiments.benchmark.device import run
+    from experiments.benchmark.setting import Options
+
+    dtypes = _dtypes() if flags.FLAGS[_DTYPE.name].present else ["bfloat16"]
+    if len(dtypes) > 1:
+        raise UserError(f"--dtype={','.join(dtypes)}: expected one for --what=device")
+    options = Options(
+        _ARCHITECTURE.value, 1, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
+        stand_in=True,
+    )  # fmt: skip
+    return run.compare(
+        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value
+    )
+
+
+def _dtypes() -> list[str]:
+    from experiments.benchmark.setting import DTYPES
 
     if unknown := set(_DTYPE.value) - set(DTYPES) or (not _DTYPE.value and {""}):
         raise UserError(
             f"--dtype: {', '.join(sorted(unknown))!r}, expected some of {', '.join(DTYPES)}"
         )
-    options = Options(
-        _ARCHITECTURE.value, count, _BATCH.value, _CLASSES.value,
-        _PROMPTS.value, _DEPTH.value, _ROUNDS.value, _DEVICE_ONLY.value,
-    )  # fmt: skip
-    if _SCALING.value:
-        return run.scaling(options, _DTYPE.value, _SCALING.value)
-    return run.compare(
-        options, _DTYPE.value, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
-        data_dir=_DATA_DIR.value, records=_RECORDS.value,
-    )  # fmt: skip
+    return _DTYPE.value
 
 
 def main() -> str:

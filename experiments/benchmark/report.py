@@ -21,7 +21,8 @@ def show(table: Table) -> None:
     print(f"{table.title}:\n\n{table.rows_to_markdown()}", flush=True)
 
 
-def _table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of printable cells under the names in `head`."""
     return Table(title, tuple(head), tuple(dict(zip(head, cells, strict=True)) for cells in rows))
 
 
@@ -39,7 +40,8 @@ def _of(values: Sequence[float]) -> Ratio:
     return Ratio(statistics.median(values), min(values), max(values))
 
 
-def _seconds(timing: Timing) -> str:
+def seconds_of(timing: Timing) -> str:
+    """Median and range of seconds."""
     if timing.median >= 1:
         return spread(_of(timing.seconds), " s")
     return spread(_of([1000 * seconds for seconds in timing.seconds]), " ms")
@@ -104,11 +106,11 @@ class Measured:
                 if task in found:
                     cells = self._cells(variant, found[task], peaked)
                     rows.append([f"{task}, {variant.name}", *cells])
-        return _table("Tasks", head, rows)
+        return table("Tasks", head, rows)
 
     def _cells(self, variant: Variant, timing: Timing, peaked: bool) -> list[str]:
         share, task = self.of_ceiling(variant, timing.task), timing.task
-        cells = [_seconds(timing), number(timing.clips / timing.median) if timing.clips else "–"]
+        cells = [seconds_of(timing), number(timing.clips / timing.median) if timing.clips else "–"]
         if share is None:
             cells += ["–"] * (3 + peaked)
         else:
@@ -132,7 +134,7 @@ class Measured:
             for (framework, dtype), rates in self.ceilings.items()
         ]
         head = ["plain product", "GFLOP/s, median (min–max)", "fastest shape"]
-        return _table("Ceilings, of the same rounds", head, rows)
+        return table("Ceilings, of the same rounds", head, rows)
 
     def goals(self) -> list[dict[str, Any]]:
         """Goals that could be measured: what, the goal, the median, and whether it is met."""
@@ -175,7 +177,7 @@ def goals_table(goals: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for goal in goals
     ]
-    return _table("Goals", ["goal", "at least", "measured", ""], rows)
+    return table("Goals", ["goal", "at least", "measured", ""], rows)
 
 
 def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table:
@@ -189,7 +191,7 @@ def memory_table(memory: Mapping[str, Mapping[str, Mapping[str, int]]]) -> Table
         for task, planned in tasks.items()
     ]
     head = ["program", "temporaries, MiB", "arguments, MiB", "results, MiB"]
-    return _table("Memory as XLA plans it for one run", head, rows)
+    return table("Memory as XLA plans it for one run", head, rows)
 
 
 def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -207,14 +209,14 @@ def first_steps_table(rows: Sequence[Mapping[str, Any]]) -> Table:
             [name, *seconds, *("–" if peak is None else f"{peak / 2**20:.0f}" for peak in peaks)]
         )
     head = ["", "seconds in all", *parts, "process, peak MiB", "device, peak MiB"]
-    return _table("Time to the first training step, of a process of its own", head, cells)
+    return table("Time to the first training step, of a process of its own", head, cells)
 
 
 def input_table(timings: Sequence[Timing]) -> Table:
     """Clips a second of every pipeline."""
-    rows = [[t.task, _seconds(t), f"{t.clips / t.median:.3g}"] for t in timings]
+    rows = [[t.task, seconds_of(t), f"{t.clips / t.median:.3g}"] for t in timings]
     head = ["records", f"seconds for {timings[0].clips} clips", "clips/s"]
-    return _table("Input pipeline, one core", head, rows)
+    return table("Input pipeline, one core", head, rows)
 
 
 def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) -> Table:
@@ -231,7 +233,7 @@ def loop_table(rows: Sequence[Mapping[str, Any]], alone: float, variant: str) ->
         numbers = [f"{x:.3g}" for x in (seconds, alone, waited)]
         cells.append([row["storage"], *numbers, f"{waited / seconds:.1%}"])
     head = ["records", "seconds a step, in the loop", "alone", "waited for input", "share"]
-    return _table(f"Training with its input, {variant}", head, cells)
+    return table(f"Training with its input, {variant}", head, cells)
 
 
 def scaling_table(
@@ -254,9 +256,9 @@ def scaling_table(
                 continue
             each = named[head].median / value
             share = f"; {each / first.setdefault(head, each):.2f}" if caption is None else ""
-            cells.append(_seconds(named[head]) + share)
+            cells.append(seconds_of(named[head]) + share)
         rows.append([f"{value}", *cells])
-    return _table(title, [axis, *heads], rows)
+    return table(title, [axis, *heads], rows)
 
 
 def devices_table(devices: Mapping[str, Any]) -> Table:
@@ -274,6 +276,6 @@ def devices_table(devices: Mapping[str, Any]) -> Table:
             " that are simulated: they share this processor, so the table shows what splitting "
             "costs, not what devices gain"
         )
-    return _table(
+    return table(
         title, ["", "seconds a step, median (min–max)", f"{unit}, relative to one device"], rows
     )

@@ -26,6 +26,7 @@ def compare(
     plain: bool = True,
     torch: bool | None = None,
     start: bool = True,
+    pipelines: bool = True,
     data_dir: str | None = None,
     records: str | None = None,
 ) -> dict[str, Any]:
@@ -35,9 +36,9 @@ def compare(
       options: what is computed.
       dtypes: of our variants.
       plain: whether to measure our plain path.
-      torch: whether to measure PyTorch; None: if it is installed and `options` are not for a bare
-        machine.
+      torch: whether to measure PyTorch; None: if it is installed.
       start: whether to measure the time to the first step.
+      pipelines: whether to measure the input side.
       data_dir, records: records for the input side; None renders some.
 
     Returns:
@@ -46,7 +47,8 @@ def compare(
     Raises:
       UserError: `torch` is set and PyTorch is not installed.
     """
-    setting, with_torch = options.setting(), _wants_torch(options, torch)
+    setting = options.setting()
+    with_torch = wants_torch(setting, torch)
     # a GPU's memory is shared with PyTorch and with the processes below
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     starting = (
@@ -60,8 +62,11 @@ def compare(
     )
     jobs, programs = _jobs(setting, found, "cuda" if about["platform"] == "gpu" else "cpu")
     with tempfile.TemporaryDirectory() as folder:
-        sources, pipelines = _input(options, setting, Path(folder), data_dir, records)
-        everything = [*(job for _, job in jobs), *pipelines]
+        sources: dict[str, Any] = {}
+        feeds: list[Job] = []
+        if pipelines:
+            sources, feeds = _input(setting, Path(folder), data_dir, records)
+        everything = [*(job for _, job in jobs), *feeds]
         log(f"{len(everything)} jobs, {options.rounds} rounds")
         timings = interleaved(everything, options.rounds)
         fed = next(iter(programs.values()), None)
@@ -88,10 +93,15 @@ def compare(
     }
 
 
-def _wants_torch(options: Options, asked: bool | None) -> bool:
-    if asked is False or (asked is None and options.device_only):
+def wants_torch(setting: Setting, asked: bool | None) -> bool:
+    """Whether PyTorch is measured; None asks for it where it is installed.
+
+    Raises:
+      UserError: it is asked for, and not installed.
+    """
+    if asked is False:
         return False
-    if options.setting().config.is_resnet:
+    if setting.config.is_resnet:
         log("PyTorch's side is left out: transformers' CLIPModel has no ResNet")
         return False
     if not has_torch():
@@ -152,11 +162,9 @@ def _measured(owners: Sequence[Any], timings: Sequence[Timing]) -> report.Measur
 
 
 def _input(
-    options: Options, setting: Setting, folder: Path, data_dir: str | None, records: str | None
+    setting: Setting, folder: Path, data_dir: str | None, records: str | None
 ) -> tuple[dict[str, Any], list[Job]]:
-    if options.device_only:
-        return {}, []
-    # imported here: a bare machine has no video libraries
+    # imported here: it reads videos, which the device's programs do not
     from experiments.benchmark import feeding
 
     log("making records" if data_dir is None else "opening records")

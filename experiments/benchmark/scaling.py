@@ -62,7 +62,7 @@ def classes(options: Options, values: Sequence[int], dtype: str) -> dict[int, li
     """The codebook, and discretization and fusion, forward and backward, on random features."""
     model, jobs = random_model(options.setting(), dtype), []
     for value in values:
-        setting = dataclasses.replace(options, classes=value, device_only=True).setting()
+        setting = dataclasses.replace(options, classes=value, stand_in=True).setting()
         tasks = (CODEBOOK, CLASSIFY) if value <= ENCODED else (CLASSIFY,)
         variant = f"ours, {dtype}"
         jobs += [(value, job) for job in Programs(setting, model, variant, tasks=tasks).jobs]

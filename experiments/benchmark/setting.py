@@ -50,13 +50,12 @@ class Options:
     prompts: int
     depth: int
     rounds: int
-    device_only: bool
+    # token rows of the names' lengths, which need no tokenizer, take the place of the names'
+    stand_in: bool = False
 
     def __post_init__(self):
-        if self.device_only and self.prompts < FEWEST_BARE:
-            raise UserError(
-                f"--prompts={self.prompts} with --device_only: expected {FEWEST_BARE} or more"
-            )
+        if self.stand_in and self.prompts < FEWEST_BARE:
+            raise UserError(f"--prompts={self.prompts}: expected {FEWEST_BARE} or more here")
 
     def to_json(self) -> str:
         """`Options(**json.loads(text))` reads it back."""
@@ -81,7 +80,7 @@ class Options:
             visual_prompts=visual,
             visual_depth=min(self.depth, config.vision_layers) if visual else 0,
         )
-        if self.device_only:
+        if self.stand_in:
             tokens = stand_in_tokens(name_lengths(self.classes), self.prompts)
         else:
             tokens = trim(class_tokens(class_names(self.classes), self.prompts))

@@ -28,6 +28,8 @@ from vtd_jax.train.optimizer import make_optimizer
 FEATURES, CODEBOOK, CLASSIFY = "image features", "codebook", "discretization and fusion"
 STEP, EVALUATION = "training step", "evaluation"
 TASKS = (FEATURES, CODEBOOK, CLASSIFY, STEP, EVALUATION)
+# of the image tower alone, only where it is asked for
+GRADIENT = "image features, gradient to the prompts"
 _OPTIMIZER = make_optimizer(OptimizerConfig(warmup_epochs=0), 10)
 
 
@@ -83,9 +85,15 @@ def random_state(config: CLIPConfig) -> dict[str, np.ndarray]:
     }
 
 
-def random_model(setting: Setting, dtype: str, *, plain: bool = False) -> VTDCLIP:
-    """A VTD-CLIP of full size on `random_state`; with `plain` every layer computes every token."""
-    clip = clip_from_state(setting.config, random_state(setting.config), dtype=dtype)
+def random_model(
+    setting: Setting, dtype: str, *, plain: bool = False, layers: str = "auto"
+) -> VTDCLIP:
+    """A VTD-CLIP of full size on `random_state`; with `plain` every layer computes every token.
+
+    `layers` says how blocks are stored, see `vtd_jax.clip.stack.layout`.
+    """
+    state = random_state(setting.config)
+    clip = clip_from_state(setting.config, state, dtype=dtype, layers=layers)
     model = VTDCLIP(clip, setting.model, rngs=nnx.Rngs(0), compute=Compute(plain=plain))
     return model.rounded()
 
@@ -115,11 +123,13 @@ def traced(model: VTDCLIP, given: Inputs, task: str) -> tuple[jax.stages.Traced,
     Args:
       model: see `random_model`; read only. It may be abstract, for a program that is not to run.
       given: what the program works on.
-      task: one of `TASKS`.
+      task: one of `TASKS`, or `GRADIENT`.
     """
     parts = step.split(model)
     if task == STEP:
         return _traced_step(parts, given)
+    if task == GRADIENT:
+        return _traced_gradient(parts, given)
 
     def merged(learnable: nnx.State, frozen: nnx.State) -> VTDCLIP:
         return nnx.merge(parts.graphdef, learnable, frozen)
@@ -151,6 +161,20 @@ def _traced_step(parts: step.Split, given: Inputs) -> tuple[jax.stages.Traced, t
     return jax.jit(update, donate_argnums=0).trace(*arguments), arguments
 
 
+def _traced_gradient(parts: step.Split, given: Inputs) -> tuple[jax.stages.Traced, tuple]:
+    def total(learnable: nnx.State, frozen: nnx.State, frames: Array, weights: Array) -> Array:
+        features = nnx.merge(parts.graphdef, learnable, frozen).encode_frames(frames)
+        return (features * weights).sum()
+
+    def gradient(learnable: nnx.State, *others: Any) -> tuple[Array, Array]:
+        value, grads = jax.value_and_grad(total)(learnable, *others)
+        # what nothing else depends on, XLA leaves out
+        return value, grads["visual_prompts"][...]
+
+    arguments = (parts.learnable, parts.frozen, given.videos["frames"], given.features)
+    return jax.jit(gradient).trace(*arguments), arguments
+
+
 def flops(program: jax.stages.Traced) -> int:
     """Of matrix products and convolutions in one run."""
     return traced_work(needed(program.jaxpr)).flops
@@ -175,26 +199,35 @@ class Programs:
       memory: task -> bytes by kind ("temporaries", "arguments", "results"), as XLA plans them for
         one run.
       compiling: task -> seconds of tracing and compiling, or of reading from the compilation cache.
+      compiled: task -> the program as traced, and as compiled.
     """
 
     def __init__(
-        self, setting: Setting, model: VTDCLIP, variant: str, *, tasks: Collection[str] = TASKS
+        self,
+        setting: Setting,
+        model: VTDCLIP,
+        variant: str,
+        *,
+        tasks: Collection[str] = TASKS,
+        given: Inputs | None = None,
     ):
         """
         Args:
           setting: what is computed.
           model: see `random_model`; read only.
           variant: named in the jobs.
-          tasks: to compile.
+          tasks: to compile, of `TASKS` and `GRADIENT`.
+          given: what the programs work on, on the device; None for `inputs` of the setting.
         """
         self._setting, self._variant = setting, variant
         self.jobs: list[Job] = []
         self.memory: dict[str, dict[str, int]] = {}
         self.compiling: dict[str, float] = {}
-        given = jax.device_put(inputs(setting))
-        for task in TASKS:
+        self.compiled: dict[str, tuple[jax.stages.Traced, jax.stages.Compiled]] = {}
+        placed = jax.device_put(inputs(setting)) if given is None else given
+        for task in (*TASKS, GRADIENT):
             if task in tasks:
-                self._compile(task, model, given)
+                self._compile(task, model, placed)
 
     def train(self, videos: Mapping[str, Array]) -> dict[str, Array]:
         """One training step from the last state; does not wait for the sums it returns."""
@@ -206,6 +239,7 @@ class Programs:
         program, arguments = traced(model, given, task)
         compiled = program.lower().compile()
         self.compiling[task] = time.perf_counter() - start
+        self.compiled[task] = program, compiled
         planned = compiled.memory_analysis()
         if planned is not None:
             self.memory[task] = {

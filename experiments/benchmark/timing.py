@@ -91,7 +91,12 @@ def best_rates(timings: Iterable[Timing]) -> tuple[float, ...]:
 
 
 def interleaved(
-    jobs: Sequence[Job], rounds: int, *, at_least: float = 0.02, pause: float = 0.02
+    jobs: Sequence[Job],
+    rounds: int,
+    *,
+    at_least: float = 0.02,
+    pause: float = 0.02,
+    known: Sequence[float] | None = None,
 ) -> list[Timing]:
     """Runs all jobs in turn, round after round, so that other load affects all of them equally.
 
@@ -102,11 +107,15 @@ def interleaved(
       at_least: seconds: a job that is faster is repeated within a round, and its seconds are
         divided.
       pause: seconds before each job, in which threads of the last one stop spinning.
+      known: seconds of a run of each job, if all have run unmeasured already; they do not again.
 
     Returns:
       Timings in the order of `jobs`.
     """
-    repeats = [_repeats(job.run, at_least) for job in jobs]
+    if known is None:
+        known = [_warmed_up(job.run, at_least) for job in jobs]
+    # rounded up; the clock may not see a very short job at all
+    repeats = [min(1000, max(1, round(at_least / max(once, 1e-9) + 0.5))) for once in known]
     seconds: list[list[float]] = [[] for _ in jobs]
     for _ in range(rounds):
         for job, count, found in zip(jobs, repeats, seconds):
@@ -125,14 +134,13 @@ def _seconds(run: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - start) / count
 
 
-def _repeats(run: Callable[[], Any], at_least: float) -> int:
-    """Warms up; how often a job runs in a round."""
+def _warmed_up(run: Callable[[], Any], at_least: float) -> float:
+    """Runs a job once or twice; seconds of the last run."""
     # the first run includes one-time costs, so a later one shows how long it takes
     taken = _seconds(run, 1)
     if taken < 10 * at_least or taken < 1:
         taken = _seconds(run, 1)
-    # rounded up; the clock may not see a very short job at all
-    return min(1000, max(1, round(at_least / max(taken, 1e-9) + 0.5)))
+    return taken
 
 
 def machine() -> dict[str, Any]:

@@ -124,7 +124,7 @@ def version() -> str:
     """Our version, and those of the libraries that results depend on most."""
     versions = [f"Python {platform.python_version()}"]
     for name in ("jax", "flax", "numpy", "av"):
-        # `benchmark --device_only` runs without some of them
+        # `benchmark --what=device` runs without some of them
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions.append(f"{name} {metadata.version(name)}")
     return f"vtd_jax {vtd_jax.__version__} ({', '.join(versions)})"

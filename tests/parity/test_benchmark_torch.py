@@ -12,7 +12,8 @@ from flax import nnx
 
 from experiments.benchmark import torch_side as bench
 from experiments.benchmark.classes import class_names
-from experiments.benchmark.tasks import TASKS, Setting
+from experiments.benchmark.device.torch_side import program
+from experiments.benchmark.tasks import GRADIENT, TASKS, Programs, Setting
 from support.helpers import random_state
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state, state_from_clip
@@ -161,3 +162,12 @@ def test_jobs_run_in_both_types_and_update(dtype):
     assert torch.isfinite(results["evaluation"]).all()
     assert results["image features"].dtype == getattr(torch, dtype)
     assert not torch.equal(before, theirs.visual_prompts)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_the_gradient_to_the_prompts_alone_agrees(depth):
+    model, theirs, setting = _pair(1, depth)
+    found = program(setting, theirs, GRADIENT, device="cpu")()
+    (job,) = Programs(setting, model, "", tasks=(GRADIENT,)).jobs
+    for name, x, y in zip(("value", "gradient"), found, job.run(), strict=True):
+        _assert_close(x, y, name)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import platform
-import subprocess
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -15,6 +14,7 @@ import vtd_jax
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError, function
+from vtd_jax.evaluate.checkout import commit
 from vtd_jax.evaluate.facts import UNKNOWN, Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.published import learnt_otherwise
@@ -200,26 +200,6 @@ def table_step(path: Path, scores: Path) -> int | None:
         return facts_of(saved)["step"] if is_of else None
     except (UserError, KeyError):
         return None
-
-
-def commit() -> str | None:
-    """The git commit of the code, with `+` if files were changed; None outside a checkout."""
-    root = Path(vtd_jax.__file__).resolve().parent.parent
-    if not (root / ".git").exists():
-        return None
-    head = _git(root, "rev-parse", "--short=12", "HEAD")
-    changes = _git(root, "status", "--porcelain", "-uno")
-    return None if head is None or changes is None else head + ("+" if changes else "")
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _per_class(results: Mapping[str, SplitResult]) -> str:

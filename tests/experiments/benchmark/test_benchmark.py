@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from experiments.benchmark import bare, child, data, feeding, scaling
+from experiments.benchmark.device.choices import choices, device
 from experiments.benchmark.report import (
     Measured,
     devices_table,
@@ -20,15 +21,24 @@ from experiments.benchmark.report import (
     scaling_table,
 )
 from experiments.benchmark.setting import Options, Variant, variants
-from experiments.benchmark.tasks import CODEBOOK, FEATURES, STEP, TASKS, Programs, random_model
+from experiments.benchmark.tasks import (
+    CODEBOOK,
+    FEATURES,
+    GRADIENT,
+    STEP,
+    TASKS,
+    Programs,
+    random_model,
+)
 from experiments.benchmark.timing import Timing
 from support import bare_machine, warm
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 
 pytestmark = pytest.mark.command
 
 ROOT = Path(__file__).resolve().parents[3]
-TINY = Options("tiny", 2, 1, 3, 5, 12, 1, False)
+TINY = Options("tiny", 2, 1, 3, 5, 12, 1)
 FAST, SLOW = Variant("JAX", "bfloat16", "fast"), Variant("PyTorch", "float32", "eager")
 
 
@@ -62,8 +72,9 @@ def test_command_measures_and_writes_json(tmp_path):
         "--frames=2",
         "--classes=3",
         "--rounds=2",
-        "--device_only",
+        "--noinput",
         "--nostart",
+        "--notorch",
     )
     done = _run(*sizes, "--dtype=float32", f"--out={out}")
     assert done.returncode == 0, done.stderr
@@ -96,7 +107,12 @@ def test_command_measures_and_writes_json(tmp_path):
         (["--data_dir=x"], "--data_dir and --records"),
         (["--scaling=frames,views"], "'views', expected some of frames, batch, classes, devices"),
         (["--dtype=float16"], "expected some of float32, bfloat16"),
-        (["--device_only", "--prompts=4"], "expected 5 or more"),
+        (["--device_only"], "--device_only is gone: use --what=device"),
+        (["--what=device", "--prompts=4"], "--prompts=4: expected 5 or more"),
+        (["--what=device", "--frames=8,16"], "expected one number for --what=device"),
+        (["--what=device", "--dtype=float32,bfloat16"], "expected one for --what=device"),
+        (["--what=device", "--batch=2"], "--batch is for --what=programs, not --what=device"),
+        (["--minutes=3"], "--minutes is for --what=device, not --what=programs"),
         (["--frames=16,x"], "--frames=16,x: expected whole numbers"),
         (["--frames=8,16"], "--frames=8,16: expected one number"),
         (["--words=9"], "--words is for --what=vocabulary, not --what=programs"),
@@ -128,15 +144,27 @@ def test_a_bare_machine_runs_it_to_the_end(tmp_path):
         sys.executable,
         "-m",
         "experiments.benchmark",
+        "--what=device",
         "--architecture=tiny",
         "--frames=1",
         "--classes=2",
     ]
-    call += ["--rounds=1", "--device_only", "--dtype=float32", "--noplain"]
-    done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)
+    call += ["--rounds=1", "--minutes=60"]
+    out = tmp_path / "device.json"
+    measures = [*call, f"--out={out}"]
+    done = subprocess.run(measures, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert "| ours, float32, warm cache |" in done.stdout
-    assert "ended with status" not in done.stdout
+    report = json.loads(out.read_text())
+    wanted = choices(device(CLIPConfig.tiny(), "bfloat16", "cpu"), torch=False)
+    assert len(report["rows"]) == len(report["compiling"]) == len(wanted)
+    assert {row["problem"] for row in report["rows"]} == {""}
+    assert all(row["median_seconds"] > 0 for row in report["rows"])
+    assert set(report["flops"]) == {GRADIENT, STEP, FEATURES}
+    assert {"device kind", "runtime", "python", "commit"} <= set(report["machine"])
+    assert report["left out"] == []
+    for name in ("ours, xla, remat block, list", "plain JAX, remat block", "ours, xla, list"):
+        assert f", {name} | " in done.stdout
+    assert "Compiling, in order:" in done.stdout
     absent = subprocess.run(
         [sys.executable, "-c", "import jaxtyping"], env=environment, capture_output=True, text=True
     )
@@ -197,9 +225,9 @@ def test_variants():
 def test_options_travel_as_text():
     assert Options(**json.loads(TINY.to_json())) == TINY
     assert not TINY.is_goal()
-    assert Options("ViT-B/16", 16, 1, 101, 10, 12, 5, False).is_goal()
+    assert Options("ViT-B/16", 16, 1, 101, 10, 12, 5).is_goal()
     with pytest.raises(UserError, match="5 or more"):
-        Options("tiny", 2, 1, 3, 4, 12, 1, True)
+        Options("tiny", 2, 1, 3, 4, 12, 1, stand_in=True)
 
 
 def test_small_tables():
@@ -238,7 +266,7 @@ def test_a_step_over_devices_gives_the_step_of_one():
     import jax
     import numpy as np
 
-    options = Options("tiny", 1, 2, 3, 5, 1, 1, True)
+    options = Options("tiny", 1, 2, 3, 5, 1, 1, stand_in=True)
     one, two = (
         scaling.step_over(options.setting(), "float32", jax.devices()[:n]).run()[2] for n in (1, 2)
     )

@@ -145,7 +145,7 @@ def test_vit_b16_by_hand():
 
 
 def test_other_peoples_programs_compute_every_token_of_whole_rows():
-    setting = Options("tiny", 2, 3, 5, 6, 12, 1, False).setting()
+    setting = Options("tiny", 2, 3, 5, 6, 12, 1).setting()
     config, settings = setting.config, setting.model
     images = formula.image_features(config, settings, 6, plain=True)
     book = formula.codebook(config, settings, 5, config.context_length, plain=True)

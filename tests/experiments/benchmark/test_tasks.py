@@ -103,6 +103,6 @@ def test_plain_models_have_more_flops_and_the_same_features(setting, programs):
 
 
 def test_a_resnet_is_counted_too():
-    setting = Options("RN50", 1, 1, 2, 5, 1, 1, True).setting()
+    setting = Options("RN50", 1, 1, 2, 5, 1, 1, stand_in=True).setting()
     # 4.1 GFLOP of multiplications and additions each, as papers count them; CLIP's stem has more
     assert 2 * 4.1e9 < plain_flops(setting)[FEATURES] < 3 * 4.1e9

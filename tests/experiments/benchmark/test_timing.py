@@ -93,3 +93,10 @@ def test_names_are_different_and_have_the_lengths_that_the_table_says():
     np.testing.assert_array_equal(made.argmax(-1), real.argmax(-1))
     np.testing.assert_array_equal(made[:, 0], real[:, 0])
     assert made.dtype == real.dtype
+
+
+def test_jobs_that_ran_already_do_not_warm_up():
+    runs = []
+    job = Job("task", "variant", lambda: runs.append(1))
+    (found,) = interleaved([job], 3, known=[1.0])
+    assert len(runs) == len(found.seconds) == 3
