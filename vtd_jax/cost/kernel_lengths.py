@@ -51,4 +51,4 @@ def main(folder: Path, topology: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
