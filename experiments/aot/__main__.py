@@ -60,6 +60,8 @@ def targets() -> list[Target]:
     """The devices of the flags. The largest GPU count is made first: it fixes how many devices
     this process simulates.
     """
+    if not any(_TOPOLOGY.value):
+        raise UserError("--topology=: empty; expected some, as v5e:2x4 or H100:8")
     if _PLATFORM.value == "tpu":
         for topology in _TOPOLOGY.value:
             if topology.partition(":")[0] in GPUS:

@@ -19,6 +19,7 @@ GPUS = ("V100", "A100", "H100", "H200", "L4", "B100", "B200", "GB200")
         ("NVIDIA H200 NVL", None),
         ("NVIDIA H100 80GB HBM3", "H100"),
         ("NVIDIA H100 PCIe", None),
+        ("NVIDIA A100-PCIE-40GB", None),
         ("NVIDIA A100-SXM4-80GB", "A100"),
         ("Tesla V100-SXM2-16GB", "V100"),
         ("NVIDIA L4", "L4"),

@@ -86,9 +86,11 @@ VIDEOS = {"data__batch_size": 8, "data__frames": 16, "model__visual_prompts": 16
     ("cpu", 32 * GIB, {}, "none"),
     ("cpu", 8 * GIB, {}, "block"),
     # half of the frames at a time
-    ("tpu", 4 * GIB, {"memory__frame_chunks": 2}, "dots"),
-    # no gradient goes through the image tower
-    ("tpu", 1 * GIB, {"model__visual_prompts": 0, "model__visual_depth": 0}, "dots"),
+    ("tpu", 8 * GIB, {}, "block"),
+    ("tpu", 8 * GIB, {"memory__frame_chunks": 2}, "dots"),
+    # no gradient goes through the image tower, but one through the texts
+    ("tpu", 6 * GIB, {"model__visual_prompts": 0, "model__visual_depth": 0}, "dots"),
+    ("tpu", 1 * GIB, {"model__visual_prompts": 0, "model__visual_depth": 0}, "block"),
     ("tpu", 16 * GIB, {"data__batch_size": 64}, "block"),
     # what is asked for is taken
     ("tpu", 1 * GIB, {"memory__remat": "none"}, "none"),
@@ -112,3 +114,8 @@ def test_the_memory_of_this_machine_is_known(folder):
     config = _config(folder, memory__remat="auto", memory__attention="xla")
     compute = from_config.build_model(config).compute
     assert (compute.remat, compute.attention) == ("none", "xla")
+
+
+def test_a_run_of_more_devices_than_are_here_can_be_loaded(folder):
+    config = _config(folder, devices=64, memory__remat="auto")
+    assert from_config.build_model(config).compute.remat == "none"

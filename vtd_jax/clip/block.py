@@ -47,7 +47,7 @@ class Attention(nnx.Module):
           tokens: how many positions are seen; those behind them are padding. None for all.
         """
         width, device = x.shape[-1], compute.device
-        way = self.way(compute, x.shape[1], x.dtype)
+        way = self.way(compute, x.shape[1], x.dtype, context is not None)
         # a GPU would split one product's result by copies
         parts = 3 if device == "gpu" and way != "pallas" else 1
         each = 3 * width // parts
@@ -92,7 +92,7 @@ class Attention(nnx.Module):
         mixed = xla.joined(xla.attend(*xla.split(q, k, v, self.heads), mask))
         return self.out(mixed, device=device)
 
-    def way(self, compute: Compute, tokens: int, dtype: jnp.dtype) -> str:
+    def way(self, compute: Compute, tokens: int, dtype: jnp.dtype, context: bool = False) -> str:
         """The way of attention for rows of so many tokens, see `choice.chosen`."""
         width = self.out.kernel.shape[0]
         return chosen(
@@ -102,6 +102,7 @@ class Attention(nnx.Module):
             width=width,
             head_width=width // self.heads,
             dtype=jnp.dtype(dtype),
+            context=context,
             interpret=compute.interpret,
         )
 

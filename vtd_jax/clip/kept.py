@@ -1,4 +1,4 @@
-"""How much memory the backward pass through the image tower keeps, to choose what it recomputes."""
+"""How much memory the backward pass through the towers keeps, to choose what it recomputes."""
 
 import jax.numpy as jnp
 
@@ -6,6 +6,19 @@ from vtd_jax.clip.config import CLIPConfig
 
 # float32 numbers a token that LayerNorm keeps, padded to the lanes of a register by some compilers
 _STATISTICS = 8
+# texts and their tokens behind the prompts, where class names are not known yet
+TEXTS, TOKENS = 1000, 24
+
+
+def kept_of_texts(config: CLIPConfig, dtype: str, texts: int, prompts: int, remat: str) -> int:
+    """The same as `kept_bytes` of the text tower, for so many texts on a device."""
+    if not prompts:
+        return 0
+    width = config.text_width
+    a_token = _numbers(
+        width, config.text_mlp_width, config.text_head_width, TOKENS + prompts, dtype, remat
+    )
+    return texts * TOKENS * config.text_layers * a_token
 
 
 def kept_bytes(config: CLIPConfig, dtype: str, frames: int, prompts: int, remat: str) -> int:
@@ -20,15 +33,25 @@ def kept_bytes(config: CLIPConfig, dtype: str, frames: int, prompts: int, remat:
     """
     if config.is_resnet or not prompts:
         return 0
-    width, layers = config.vision_width, config.vision_layers
+    layers, tokens = config.vision_layers, 1 + config.grid**2 + prompts
     assert isinstance(layers, int)
-    itemsize, tokens = jnp.dtype(dtype).itemsize, 1 + config.grid**2 + prompts
+    a_token = _numbers(
+        config.vision_width, config.vision_mlp_width, config.vision_head_width, tokens, dtype, remat
+    )
+    return frames * tokens * layers * a_token
+
+
+def _numbers(
+    width: int, mlp_width: int | None, head_width: int, keys: int, dtype: str, remat: str
+) -> int:
+    """Bytes of one token in one block."""
+    itemsize = jnp.dtype(dtype).itemsize
     # the input of the block
     numbers = width * itemsize
     if remat != "block":
         # q, k, v, the sum after attention, and what the activation takes
-        numbers += (4 * width + (config.vision_mlp_width or 4 * width)) * itemsize + 4 * _STATISTICS
+        numbers += (4 * width + (mlp_width or 4 * width)) * itemsize + 4 * _STATISTICS
     if remat == "none":
         # powers of all heads, their result, and what each LayerNorm gives
-        numbers += (width // config.vision_head_width * tokens + 3 * width) * itemsize
-    return frames * tokens * layers * numbers
+        numbers += (width // head_width * keys + 3 * width) * itemsize
+    return numbers

@@ -1,5 +1,6 @@
 """CLIP's causal text transformer, with room for learnable prompt tokens."""
 
+import dataclasses
 import functools
 
 import jax.numpy as jnp
@@ -74,6 +75,7 @@ class TextTransformer(nnx.Module):
         compute: Compute,
     ) -> Float[Array, "k w"]:
         """End-of-text positions, computed with every position in every block: the reference."""
+        compute = dataclasses.replace(compute, attention="xla")
         x, depth, layers = self.token_embedding[...][tokens], 1, count(self.blocks)
         if prompts is not None:
             x, depth = _replace(x, prompts[0]), prompts.shape[0]

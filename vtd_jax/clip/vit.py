@@ -84,7 +84,9 @@ class VisionTransformer(nnx.Module):
         if compute.plain:
             x = self._every_token(x, prompts, compute)
         else:
-            way = block_at(self.blocks, 0).attn.way(compute, x.shape[1], x.dtype)
+            tokens = x.shape[1] + (0 if prompts is None else prompts.shape[1])
+            tokens += cudnn.padding(tokens)
+            way = block_at(self.blocks, 0).attn.way(compute, tokens, x.dtype)
             tower = self._class_token_of_rows if way == "cudnn" else self._class_token
             x = tower(x, prompts, compute)
         pooled = self.ln_post(x[:, 0]).astype(jnp.float32)

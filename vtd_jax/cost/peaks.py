@@ -67,7 +67,7 @@ def known_device(kind: str) -> str | None:
     """The key of `DEVICES` for JAX's `device_kind`; None if unknown, as for PCIe and NVL cards."""
     if kind in _TPUS:
         return _TPUS[kind]
-    if "PCIe" in kind or "NVL" in kind:
+    if re.search("pcie|nvl", kind, re.IGNORECASE):
         return None
     found = re.search(r"\b(V100|A100|H100|H200|L4|B100|B200|GB200)\b", kind)
     return found[1] if found else None

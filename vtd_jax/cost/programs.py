@@ -22,6 +22,8 @@ from vtd_jax.train.trainer import StepSettings, compiled_step, global_batch
 
 # micro-batches of an epoch: a constant of the program that does not change its cost
 _STEPS_PER_EPOCH = 100
+# bytes
+_ENOUGH = 2**60
 
 
 class Names(NamedTuple):
@@ -75,7 +77,7 @@ def abstract_model(config: RunConfig, target: Target | None = None) -> VTDCLIP:
     """The shapes of a config's model, with layouts and kernels for a target; None for a CPU.
 
     A checkpoint is read only if the config has no architecture. `memory.remat=auto` is chosen for
-    the memory of the target; where that is unknown, as if there were little.
+    the memory of the target; where that is unknown, as if there were enough.
 
     Raises:
       UserError: the config has neither.
@@ -93,7 +95,13 @@ def abstract_model(config: RunConfig, target: Target | None = None) -> VTDCLIP:
     if target is not None:
         platform, memory, devices = target.platform, target.memory, len(target.devices)
     layers = layout(config.memory.layers, platform)
-    compute = compute_of(config, clip, platform=platform, memory=memory or 0, devices=devices)
+    compute = compute_of(
+        config,
+        clip,
+        platform=platform,
+        memory=_ENOUGH if memory is None else memory,
+        devices=devices,
+    )
 
     def build() -> VTDCLIP:
         tower = CLIP(clip, dtype=config.clip.dtype, layers=layers)

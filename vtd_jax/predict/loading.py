@@ -165,7 +165,8 @@ def _run(
     changes |= {} if dtype is None else {"clip.dtype": dtype}
     changes |= {f"clip.{name}": value for name, value in asked.items() if value is not None}
     config = config.with_changes(changes) if changes else config
-    model = build_model(config)
+    # nothing is learnt here, and the device may be of another kind than in training
+    model = build_model(config.with_changes({"memory.attention": "auto", "memory.remat": "block"}))
     step = load_learnt(model, path, checkpoint)
     try:
         names = learnt_names(config, path, step)

@@ -1,8 +1,10 @@
 """Builds the model and opens the records of a config, and checks that they fit."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -10,18 +12,17 @@ from flax import nnx
 
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.kept import kept_bytes
+from vtd_jax.clip.kept import TEXTS, kept_bytes, kept_of_texts
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.records import Records, open_records
 
-# share of a device's memory that the image tower may keep for the backward pass; the rest is for
-# weights, frames, the text tower and the inside of one block
+# share of a device's memory that the towers may keep for the backward pass; the rest is for
+# weights, frames and the inside of one block
 _KEPT = 0.65
 
 
@@ -59,6 +60,8 @@ def compute_of(
 ) -> Compute:
     """How a run's towers compute, with `memory.remat=auto` chosen: the least that fits.
 
+    Class names are not known yet: a codebook of 1000 texts is assumed, shared by the devices.
+
     Args:
       config: of the run.
       clip: sizes of its CLIP.
@@ -75,7 +78,9 @@ def compute_of(
     )
     if settings.remat != "auto":
         return compute
-    devices = len(run_devices(config.devices)) if devices is None else devices
+    # a run may be loaded where there are fewer devices than it was trained on
+    here = config.devices or len(jax.local_devices())
+    devices = here * jax.process_count() if devices is None else devices
     videos = -(-config.data.batch_size * config.codebook_shards // devices)
     parts = config.codebook_shards * settings.frame_chunks
     frames, prompts = -(-videos * config.data.frames // parts), config.model.visual_prompts
@@ -83,6 +88,8 @@ def compute_of(
     # a CPU's attention is not computed again: there it costs more than its memory
     least = "none" if compute.device == "cpu" else "dots"
     kept = kept_bytes(clip, config.clip.dtype, frames, prompts, least)
+    texts = -(-TEXTS * max(len(config.model.templates), 1) // devices)
+    kept += kept_of_texts(clip, config.clip.dtype, texts, config.model.text_prompts, least)
     return dataclasses.replace(compute, remat=least if kept <= room else "block")
 
 
@@ -92,7 +99,11 @@ def _device_memory() -> int:
     limit = (devices[0].memory_stats() or {}).get("bytes_limit")
     if limit is not None:
         return limit
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // len(devices)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    # a container may have less; without a limit the file says "max"
+    with contextlib.suppress(OSError, ValueError):
+        memory = min(memory, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return memory // len(devices)
 
 
 def open_training(config: RunConfig) -> Records:

@@ -154,6 +154,7 @@ def _identity(
     # before anything is compiled: processes with different programs would wait forever
     check_same(settings=config.everywhere, records=records.info["fingerprint"], classes=names)
     check_same(**{"records to evaluate": " ".join(fingerprints(splits).values())})
+    check_same(**{"memory.remat, chosen by the memory of their devices,": model.compute.remat})
     clip = weights_fingerprint(split(model).frozen)
     check_same(**{"CLIP weights": clip, "CLIP settings": model.clip_settings})
     same = {"clip": clip, "names": names, "clip_settings": model.clip_settings}

@@ -53,7 +53,7 @@ class Device(NamedTuple):
     Attributes:
       platform: "cpu", "gpu" or "tpu".
       ways: of attention, that of `memory.attention=auto` first.
-      layouts: of blocks, that of `clip.layers=auto` first.
+      layouts: of blocks, that of `memory.layers=auto` first.
     """
 
     platform: str
@@ -75,7 +75,8 @@ def device(config: CLIPConfig, dtype: str, platform: str) -> Device:
             return chosen(
                 asked,
                 platform,
-                tokens=1 + config.grid**2,
+                # with a prompt or padding, even
+                tokens=2 + config.grid**2 - config.grid % 2,
                 width=config.vision_width,
                 head_width=config.vision_head_width,
                 dtype=jnp.dtype(dtype),

@@ -9,7 +9,7 @@ from vtd_jax.errors import UserError
 
 AUTO, OR = "`memory.attention=auto`", ", or set `clip.dtype=bfloat16`"
 BFLOAT16 = jnp.dtype(jnp.bfloat16)
-TOWER = {"tokens": 197, "width": 768, "head_width": 64, "dtype": BFLOAT16}
+TOWER = {"tokens": 198, "width": 768, "head_width": 64, "dtype": BFLOAT16}
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +38,23 @@ def test_without_cudnn_a_gpu_takes_xlas(monkeypatch):
     ("tpu", {"width": 192}, "xla"),
     ("gpu", {"dtype": jnp.dtype(jnp.float32)}, "xla"),
     ("tpu", {"dtype": jnp.dtype(jnp.float32)}, "pallas"),
+    # L/14@336, and rows that no chip holds
+    ("tpu", {"tokens": 577, "width": 1024, "dtype": jnp.dtype(jnp.float32)}, "pallas"),
+    ("tpu", {"tokens": 1370, "width": 1024, "dtype": jnp.dtype(jnp.float32)}, "xla"),
+    ("tpu", {"tokens": 2305}, "xla"),
+    # what cuDNN does not take
+    ("gpu", {"tokens": 197}, "xla"),
+    ("gpu", {"context": True}, "xla"),
+    ("tpu", {"context": True}, "pallas"),
 ])  # fmt: skip
 def test_auto_takes_the_devices_own_where_it_accepts_the_tower(device, changes, expected):
     assert chosen("auto", device, **TOWER | changes) == expected
+
+
+@pytest.mark.parametrize("changes", [{"tokens": 197}, {"context": True}])
+def test_rows_that_cudnn_cannot_take_go_to_xla(changes):
+    assert chosen("cudnn", "gpu", **TOWER) == "cudnn"
+    assert chosen("cudnn", "gpu", **TOWER | changes) == "xla"
 
 
 @pytest.mark.parametrize("device", ["cpu", "gpu", "tpu"])
@@ -59,6 +73,11 @@ def test_xla_is_taken_everywhere(device):
     (
         "pallas", "tpu", {"width": 192},
         "does not take a width of 192, expected a multiple of 128; use `memory.attention=auto`",
+    ),
+    (
+        "pallas", "tpu", {"tokens": 2305},
+        "does not take rows of 2305 tokens of 768 channels, which the chip's memory cannot hold; "
+        "use " + AUTO,
     ),
     (
         "cudnn", "gpu", {"dtype": jnp.dtype(jnp.float32)},

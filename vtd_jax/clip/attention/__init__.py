@@ -35,6 +35,8 @@ def attend(
       tokens: how many of the N are keys; those behind them are padding. None for all.
       interpret: run the kernels' operations without their device.
     """
+    if shared is not None and not shared.shape[0]:
+        shared = None
     if way == "pallas":
         # imported where it is chosen: what computes on a CPU need not load it
         from vtd_jax.clip.attention import pallas
@@ -49,6 +51,8 @@ def attend(
         return pallas.attend(packed, shared, setting)
     q, k, v = jnp.split(qkv[0], 3, axis=-1) if len(qkv) == 1 else qkv
     if way == "cudnn":
+        if shared is not None:
+            raise ValueError("cuDNN's attention takes no context: keys and values are of the row")
         return cudnn.attend(q, k, v, heads=heads, causal=causal, tokens=tokens, interpret=interpret)
     mask = mask_of(q.shape[1], 0 if shared is None else shared.shape[0], causal, tokens)
     k, v = with_shared(k, v, shared)

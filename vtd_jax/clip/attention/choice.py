@@ -24,9 +24,10 @@ def chosen(
     width: int,
     head_width: int,
     dtype: jnp.dtype,
+    context: bool = False,
     interpret: bool = False,
 ) -> str:
-    """ "xla", "pallas" or "cudnn" for a tower.
+    """ "xla", "pallas" or "cudnn" for rows of a tower.
 
     Args:
       asked: one of `vtd_jax.clip.config.WAYS`; "auto" takes the device's own kernels where they
@@ -36,6 +37,8 @@ def chosen(
       width: W, channels of a token.
       head_width: c, channels of a head.
       dtype: of the computation.
+      context: whether there are keys and values that all rows share. cuDNN takes none, and only
+        rows of an even length: others are computed by XLA, whatever is asked for.
       interpret: whether the kernels' operations run without their device.
 
     Raises:
@@ -45,9 +48,13 @@ def chosen(
         return asked
     own = _OWN.get(device)
     if asked == "auto":
-        if own is None or tokens < _FEW_TOKENS or _problem(own, width, head_width, dtype):
+        if own is None or tokens < _FEW_TOKENS:
             return "xla"
-        return "xla" if own == "cudnn" and _missing() else own
+        if _problem(own, tokens, width, head_width, dtype):
+            return "xla"
+        if own == "cudnn" and (context or tokens % 2 or _missing()):
+            return "xla"
+        return own
     name = setting("memory.attention", asked)
     works = f"use {setting('memory.attention', 'auto')}"
     if asked != own and not interpret:
@@ -57,20 +64,20 @@ def chosen(
         raise UserError(f"{name}: needs {missing}; {works}")
     # without its device, any dtype shows that the way is right
     taken = jnp.dtype(jnp.bfloat16) if interpret else dtype
-    if problem := _problem(asked, width, head_width, taken):
+    if problem := _problem(asked, tokens, width, head_width, taken):
         more = ""
         if asked == "cudnn" and taken != jnp.bfloat16:
             more = f", or set {setting('clip.dtype', 'bfloat16')}"
         raise UserError(f"{name}: does not take {problem}; {works}{more}")
-    return asked
+    return "xla" if asked == "cudnn" and (context or tokens % 2) else asked
 
 
-def _problem(way: str, width: int, head_width: int, dtype: jnp.dtype) -> str:
+def _problem(way: str, tokens: int, width: int, head_width: int, dtype: jnp.dtype) -> str:
     if way == "cudnn":
         return cudnn.problem(dtype, head_width)
     from vtd_jax.clip.attention import pallas
 
-    return pallas.problem(width, head_width)
+    return pallas.problem(tokens, width, head_width, dtype.itemsize)
 
 
 def _missing() -> str:

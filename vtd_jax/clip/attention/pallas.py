@@ -24,7 +24,8 @@ LANES = 128
 _STEP_SCORES = 700_000
 # a row's gradient stays on the chip, twice; from this size on a kernel asks for more than its usual
 # 16 MiB, which every chip since the v5e has
-_LARGE_ROW, _MORE_MEMORY = 4 * 2**20, 48 * 2**20
+_LARGE_ROW, _MORE_MEMORY, _SMALL_MEMORY = 4 * 2**20, 48 * 2**20, 16 * 2**20
+_SMALL_CHIPS = ("TPU v2", "TPU v3", "TPU v4")
 
 
 class Setting(NamedTuple):
@@ -45,13 +46,23 @@ class Setting(NamedTuple):
     interpret: bool = False
 
 
-def problem(width: int, head_width: int) -> str:
-    """Why the kernels cannot take a tower of this width, for a message; "" if they can."""
+def problem(tokens: int, width: int, head_width: int, itemsize: int) -> str:
+    """Why the kernels cannot take rows of a tower, for a message; "" if they can."""
     if LANES % head_width:
         return f"heads of {head_width} channels, expected a divisor of {LANES}"
     if width % LANES:
         return f"a width of {width}, expected a multiple of {LANES}"
+    # the gradient of a row, twice, and scores of its last head
+    needs = 6 * tokens * width * itemsize + 16 * tokens**2
+    if needs > (_SMALL_MEMORY if _is_small() else _MORE_MEMORY):
+        return f"rows of {tokens} tokens of {width} channels, which the chip's memory cannot hold"
     return ""
+
+
+def _is_small() -> bool:
+    """Whether this machine's TPU is of the generations with 16 MiB; False where there is none."""
+    devices = jax.local_devices() if jax.default_backend() == "tpu" else []
+    return any(device.device_kind.startswith(_SMALL_CHIPS) for device in devices)
 
 
 def padded(shared: Float[Array, "p kv"]) -> Float[Array, "p2 kv"]:
