@@ -3,10 +3,9 @@
     python -m vtd_jax.cost.kernel_lengths FOLDER TOPOLOGY
 
 Started by `kernels`, with LIBTPU_INIT_ARGS that let libtpu write into FOLDER/dumped. FOLDER has the
-programs, 0.exported and so on; the lengths are a line of JSON, {"0": bundles of a grid step}.
+programs, 0.exported and so on; each line is one's number and its bundles of a grid step, "0: 4817".
 """
 
-import json
 import sys
 from pathlib import Path
 
@@ -51,4 +50,5 @@ def main(folder: Path, topology: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(main(Path(sys.argv[1]), sys.argv[2])))
+    for number, bundles in main(Path(sys.argv[1]), sys.argv[2]).items():
+        sys.stdout.write(f"{number}: {bundles}\n")

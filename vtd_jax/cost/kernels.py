@@ -1,6 +1,5 @@
 """Pallas kernels of a program for TPUs: their grids as traced, and their length as compiled."""
 
-import json
 import math
 import os
 import re
@@ -110,9 +109,11 @@ def _lengths(exported: Sequence[bytes], topology: str) -> Sequence[int | None]:
                 text=True,
                 timeout=_SECONDS,
             )
-            found = json.loads(done.stdout) if done.returncode == 0 else {}
-        except (subprocess.TimeoutExpired, json.JSONDecodeError):
-            found = {}
+            lines = done.stdout.split("\n") if done.returncode == 0 else []
+        except subprocess.TimeoutExpired:
+            lines = []
+    # lines of a number and a length, among what libtpu may print
+    found = {m[1]: int(m[2]) for line in lines if (m := re.fullmatch(r"(\d+): (\d+)", line))}
     return [found.get(str(number)) for number in range(len(exported))]
 
 

@@ -85,7 +85,7 @@ TRAIN = {
         "--workdir=x",
         "--config.memory.x=1",
     ): "unknown config field memory.x: expected one of "
-    "memory.frame_chunks, memory.layers, memory.remat",
+    "memory.attention, memory.frame_chunks, memory.layers, memory.remat",
     (
         CONFIG,
         "--workdir=x",
