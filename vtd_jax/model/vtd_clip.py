@@ -178,11 +178,11 @@ class VTDCLIP(nnx.Module):
     def _encode(self, frames: Array) -> Array:
         """All of `[B, T, H, W, 3]` at once."""
         prompts = None if self.visual_prompts is None else self.visual_prompts[...]
-        images = as_images(
-            frames.reshape(-1, *frames.shape[2:]),
-            self.config.normalization,
-            self.clip.config.preprocessing,
-        )
+        images = frames.reshape(-1, *frames.shape[2:])
+        if self.compute.device == "tpu":
+            # else the layout of merged axes is made of float32, four times the bytes
+            images = jax.lax.optimization_barrier(images)
+        images = as_images(images, self.config.normalization, self.clip.config.preprocessing)
         features = self.clip.encode_images(images, prompts, self.compute)
         return features.reshape(*frames.shape[:2], -1)
 
