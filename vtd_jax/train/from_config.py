@@ -74,7 +74,8 @@ def compute_of(
         remat=settings.remat,
         frame_chunks=settings.frame_chunks,
         attention=settings.attention,
-        platform=platform,
+        # one name, so that a program compiled ahead of time is the one that runs
+        platform=Compute(platform=platform).device,
     )
     if settings.remat != "auto":
         return compute
