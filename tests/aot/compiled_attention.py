@@ -21,7 +21,7 @@ TOWERS = {
     "text of L/14": (77, 768, 12, True, "float32"),
 }
 JOBS = [("v5e:1x1", name) for name in TOWERS]
-JOBS += [(chip, name) for chip in ("v5p:1x1x1", "v6e:1x1") for name in ("B/16", "L/14@336")]
+JOBS += [(chip, "B/16") for chip in ("v5p:1x1x1", "v6e:1x1")]
 SHARED = 16
 
 

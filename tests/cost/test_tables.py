@@ -51,12 +51,12 @@ def here(platform: str = "tpu") -> Target:
 @pytest.mark.parametrize("temporal, spatial", [(1, 1), (2, 3)])
 def test_they_are_the_programs_that_evaluation_runs(temporal, spatial):
     config = tiny(temporal_views=temporal, spatial_views=spatial)
-    # "auto" would be a list for the CPU that runs this test, and a scan for what it stands for
+    # kernels are those of the CPU that runs this test
     layers = "list" if temporal == 1 else "scan"
     config = dataclasses.replace(config, memory=dataclasses.replace(config.memory, layers=layers))
     model = from_config.build_model(config)
     tokens = model.class_tokens(NAMES)
-    score, encode = evaluation_steps(config, here(), Names(*tokens.shape))
+    score, encode = evaluation_steps(config, here("cpu"), Names(*tokens.shape))
     assert (score.kind, score.videos, score.frames, score.views) == (
         "evaluation",
         8,
