@@ -196,7 +196,8 @@ def test_rematerialisation_keeps_less():
             x.size * x.dtype.itemsize for x in residuals if x.ndim and x.shape[0] >= 16
         )
     print(kept)
-    assert kept["block", 1] < 0.5 * kept["dots", 1] < 0.4 * kept["none", 1]
+    # "dots" keeps only what frozen weights need
+    assert kept["block", 1] < 0.55 * kept["dots", 1] < 0.4 * kept["none", 1]
     assert kept["none", 8] < 0.35 * kept["none", 1]
 
 
