@@ -145,12 +145,14 @@ class TextTransformer(nnx.Module):
         start = 0 if prefix is None else prefix.shape[1]
         at = (ends - start)[:, None, None]
         mask = mask_of(start + own.shape[1], 0, causal=True)
+        assert mask is not None
+        seen = mask[ends][:, None, None]
 
         def rows(x: Array) -> Array:
             return jnp.take_along_axis(x, at, axis=1)
 
         def last(own: Array, prefix: Array | None) -> Array:
-            block, seen = block_at(self.blocks, count(self.blocks) - 1), mask[ends][:, None, None]
+            block = block_at(self.blocks, count(self.blocks) - 1)
             return block.of_rows(own, compute, rows, context=prefix, mask=seen)
 
         return recomputed(last, compute.remat)(own, None if prefix is None else prefix[0])[:, 0]

@@ -67,7 +67,7 @@ def traced_work(jaxpr: core.ClosedJaxpr) -> Work:
         if name == "dot_general":
             flops += times * _product(equation)
         elif name == "pallas_call" and _known_flops(equation) is not None:
-            flops += times * _known_flops(equation)
+            flops += times * (_known_flops(equation) or 0)
         elif name in _ATTENTION:
             flops += times * _ATTENTION[name] * _scores(equation)
         elif name == "conv_general_dilated":
