@@ -124,7 +124,7 @@ beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/$(PYTEST) tests/beam
 
 aot: $(VENV_AOT)/.installed
-	$(VENV_AOT)/bin/python -m pytest -n $(JOBS) --dist loadfile tests/aot
+	$(VENV_AOT)/bin/python -m pytest tests/aot
 
 aot-cuda: $(VENV_AOT_CUDA)/.installed
 	$(VENV_AOT_CUDA)/bin/python -m pytest tests/aot_cuda

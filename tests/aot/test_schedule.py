@@ -1,32 +1,20 @@
 """Times of programs compiled for TPUs, with Pallas kernels: needs libtpu (`make aot`)."""
 
-import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from aot.child import printed
 
 from vtd_jax.cost.peaks import DEVICES
 
-ROOT = Path(__file__).resolve().parents[2]
 KINDS = ("v4", "v5e", "v5p", "v6e", "TPU7x")
 SIZE, STEPS, ROUNDS = 256, 16, 3
 
 
 @pytest.fixture(scope="module")
 def found():
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("JAX_PLATFORMS", "XLA_FLAGS")
-    }
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("compiled_kernels.py")], cwd=ROOT,
-        env=environment | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return printed("compiled_kernels.py", seconds=600)
 
 
 @pytest.mark.parametrize("kind", KINDS)

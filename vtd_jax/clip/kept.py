@@ -10,18 +10,9 @@ _STATISTICS = 8
 TEXTS, TOKENS = 1000, 24
 
 
-def kept_of_texts(config: CLIPConfig, dtype: str, texts: int, prompts: int, remat: str) -> int:
-    """The same as `kept_bytes` of the text tower, for so many texts on a device."""
-    if not prompts:
-        return 0
-    width = config.text_width
-    a_token = _numbers(
-        width, config.text_mlp_width, config.text_head_width, TOKENS + prompts, dtype, remat
-    )
-    return texts * TOKENS * config.text_layers * a_token
-
-
-def kept_bytes(config: CLIPConfig, dtype: str, frames: int, prompts: int, remat: str) -> int:
+def bytes_kept_of_frames(
+    config: CLIPConfig, dtype: str, frames: int, prompts: int, remat: str
+) -> int:
     """Bytes that the blocks of the image tower keep from the forward pass to the backward pass.
 
     Args:
@@ -35,23 +26,44 @@ def kept_bytes(config: CLIPConfig, dtype: str, frames: int, prompts: int, remat:
         return 0
     layers, tokens = config.vision_layers, 1 + config.grid**2 + prompts
     assert isinstance(layers, int)
-    a_token = _numbers(
+    a_token = _bytes_of_token(
         config.vision_width, config.vision_mlp_width, config.vision_head_width, tokens, dtype, remat
     )
     return frames * tokens * layers * a_token
 
 
-def _numbers(
+def bytes_kept_of_texts(
+    config: CLIPConfig, dtype: str, texts: int, prompts: int, remat: str
+) -> int:
+    """The same of the text tower.
+
+    Args:
+      config: of the CLIP.
+      dtype: of the towers.
+      texts: that pass the tower at once, of `TOKENS` tokens each behind the prompts.
+      prompts: text prompt tokens a layer; without any, no gradient goes through the tower.
+      remat: as above.
+    """
+    if not prompts:
+        return 0
+    width = config.text_width
+    a_token = _bytes_of_token(
+        width, config.text_mlp_width, config.text_head_width, TOKENS + prompts, dtype, remat
+    )
+    return texts * TOKENS * config.text_layers * a_token
+
+
+def _bytes_of_token(
     width: int, mlp_width: int | None, head_width: int, keys: int, dtype: str, remat: str
 ) -> int:
-    """Bytes of one token in one block."""
+    """Bytes kept of one token in one block."""
     itemsize = jnp.dtype(dtype).itemsize
     # the input of the block
-    numbers = width * itemsize
+    found = width * itemsize
     if remat != "block":
         # q, k, v, the sum after attention, and what the activation takes
-        numbers += (4 * width + (mlp_width or 4 * width)) * itemsize + 4 * _STATISTICS
+        found += (4 * width + (mlp_width or 4 * width)) * itemsize + 4 * _STATISTICS
     if remat == "none":
         # powers of all heads, their result, and what each LayerNorm gives
-        numbers += (width // head_width * keys + 3 * width) * itemsize
-    return numbers
+        found += (width // head_width * keys + 3 * width) * itemsize
+    return found

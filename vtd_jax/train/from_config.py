@@ -12,7 +12,7 @@ from flax import nnx
 
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.kept import TEXTS, kept_bytes, kept_of_texts
+from vtd_jax.clip.kept import TEXTS, bytes_kept_of_frames, bytes_kept_of_texts
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -88,9 +88,9 @@ def compute_of(
     room = _KEPT * (_device_memory() if memory is None else memory)
     # a CPU's attention is not computed again: there it costs more than its memory
     least = "none" if compute.device == "cpu" else "dots"
-    kept = kept_bytes(clip, config.clip.dtype, frames, prompts, least)
+    kept = bytes_kept_of_frames(clip, config.clip.dtype, frames, prompts, least)
     texts = -(-TEXTS * max(len(config.model.templates), 1) // devices)
-    kept += kept_of_texts(clip, config.clip.dtype, texts, config.model.text_prompts, least)
+    kept += bytes_kept_of_texts(clip, config.clip.dtype, texts, config.model.text_prompts, least)
     return dataclasses.replace(compute, remat=least if kept <= room else "block")
 
 
