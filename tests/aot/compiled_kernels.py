@@ -49,7 +49,7 @@ def timed(f, target: Target, *shapes, dtype=jnp.bfloat16) -> tuple[Timed, int]:
     on = SingleDeviceSharding(target.devices[0])
     arrays = [jax.ShapeDtypeStruct(shape, dtype, sharding=on) for shape in shapes]
     traced = jax.jit(f).trace(*arrays)
-    _, found = examine._compiled(traced, target)
+    _, found = examine._compiled(traced, target, str(jnp.dtype(dtype)))
     return found, traced_work(traced.jaxpr).flops
 
 

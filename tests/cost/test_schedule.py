@@ -161,7 +161,7 @@ def test_lengths_are_those_of_a_process_of_their_own(monkeypatch):
         assert f"--mine=1 --xla_jf_dump_to={folder}/dumped " in env["LIBTPU_INIT_ARGS"]
         assert [path.name for path in folder.glob("*.exported")] == ["0.exported"]
         seen.append((folder, command[4]))
-        return subprocess.CompletedProcess(command, 0, '{"0": 61}')
+        return subprocess.CompletedProcess(command, 0, "from libtpu: 1\n0: 61\n")
 
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "--mine=1")
     monkeypatch.setattr(kernels.subprocess, "run", run)
@@ -175,7 +175,7 @@ def test_lengths_are_those_of_a_process_of_their_own(monkeypatch):
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("code, output", [(1, ""), (0, "{}"), (0, "not JSON")])
+@pytest.mark.parametrize("code, output", [(1, "0: 61"), (0, ""), (0, "0: many")])
 def test_lengths_that_are_not_known(monkeypatch, code, output):
     done = subprocess.CompletedProcess([], code, output)
     monkeypatch.setattr(kernels.subprocess, "run", lambda *_, **__: done)

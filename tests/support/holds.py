@@ -1,8 +1,8 @@
 """Commands that stop half way by themselves until they are ended, however long a test takes to do
 that.
 
-Each function gives the environment of such a command, and takes a folder for what all of its
-processes begin with.
+Each function gives the environment of such a command, and takes a new folder for what all of its
+processes begin with; where they may continue, they do when its file "held" is gone.
 """
 
 import os
@@ -21,7 +21,7 @@ def hold(event, arguments):
     if arguments[2] & os.O_APPEND\
  and len(glob.glob(os.path.dirname(arguments[0]) + "/*.done.json")) >= SHARDS:
         end = time.monotonic() + 600
-        while os.path.exists(__file__) and time.monotonic() < end:
+        while os.path.exists(HELD) and time.monotonic() < end:
             time.sleep(0.01)
 
 sys.addaudithook(hold)
@@ -30,7 +30,7 @@ WORKERS = """
 import os, time
 with open("/proc/self/cmdline") as file:
     end = time.monotonic() + 600 * ("spawn_main" in file.read())
-while os.path.exists(__file__) and time.monotonic() < end:
+while os.path.exists(HELD) and time.monotonic() < end:
     time.sleep(0.01)
 """
 IMPORT = """
@@ -46,15 +46,13 @@ sys.addaudithook(hold)
 
 def held_build(folder: Path, shards: int) -> dict[str, str]:
     """Of a build: once so many shards are finished, its processes stop in the middle of the next
-      one.
-
-    They continue when the folder is gone.
+    one.
     """
     return _with(folder, BUILD.replace("SHARDS", str(shards)))
 
 
 def held_workers(folder: Path) -> dict[str, str]:
-    """Worker processes come no further than their start while the folder is there."""
+    """Worker processes come no further than their start while they are held."""
     return _with(folder, WORKERS)
 
 
@@ -65,5 +63,8 @@ def held_import(folder: Path, module: str) -> dict[str, str]:
 
 def _with(folder: Path, code: str) -> dict[str, str]:
     folder.mkdir()
-    (folder / "sitecustomize.py").write_text(code)
+    # one that starts while others are let go still finds its code
+    held = folder / "held"
+    held.touch()
+    (folder / "sitecustomize.py").write_text(f"HELD = {str(held)!r}\n{code}")
     return {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}

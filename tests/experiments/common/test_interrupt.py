@@ -3,7 +3,6 @@ what resumes.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -72,7 +71,7 @@ def _ended(process, hold=None):
     workers = _children(process.pid)
     os.killpg(process.pid, signal.SIGINT)
     if hold:
-        shutil.rmtree(hold)
+        (hold / "held").unlink()
     _, errors = process.communicate(60)
     deadline = time.monotonic() + 30
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
