@@ -260,8 +260,11 @@ def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
     done = _train(changed, tmp_path, resume=True, override=True)
-    message = capsys.readouterr().err.splitlines()
-    assert message == [
+    printed = capsys.readouterr()
+    # how towers compute is chosen by the device, so each start says it
+    line = "memory: attention by xla for frames and by xla for texts, remat none"
+    assert printed.out.splitlines().count(line) == 2
+    assert printed.err.splitlines() == [
         "warning: `override`: data.frames: 2 -> 3",
         "warning: `override`: optimizer.lr: 0.01 -> 0.5",
     ]

@@ -93,8 +93,8 @@ class Attention(nnx.Module):
         return self.out(mixed, device=device)
 
     def way(self, compute: Compute, tokens: int, dtype: jnp.dtype, context: bool = False) -> str:
-        """The way of attention for rows of so many tokens, see `choice.chosen`."""
-        width = self.out.kernel.shape[0]
+        """The way for rows of so many tokens, see `choice.chosen`; layers may be stacked."""
+        width = self.out.kernel.shape[-1]
         return chosen(
             compute.attention,
             compute.device,

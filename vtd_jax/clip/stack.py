@@ -9,6 +9,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from vtd_jax.clip.block import KEPT, Block
+from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 
 # (block, carry, this layer's part of `each`) -> the next carry
@@ -46,6 +47,20 @@ def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List |
 def count(stack: nnx.List | Block) -> int:
     """How many layers there are."""
     return len(stack) if isinstance(stack, nnx.List) else stack.ln_1.scale.shape[0]
+
+
+def attention(
+    stack: nnx.List | Block, compute: Compute, tokens: int, dtype: Any, *, context: bool = False
+) -> str:
+    """The way of attention that blocks take for rows of so many tokens: "xla", "pallas" or "cudnn".
+
+    Raises:
+      UserError: as for `choice.chosen`.
+    """
+    if compute.plain:
+        return "xla"
+    block: Block = stack[0] if isinstance(stack, nnx.List) else stack
+    return block.attn.way(compute, tokens, dtype, context)
 
 
 def block_at(stack: nnx.List | Block, layer: int | Int[Array, ""]) -> Block:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.model import CLIP
+from vtd_jax.clip.vit import VisionTransformer
 from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion, ties
 from vtd_jax.model.axes import WHOLE, Axes
@@ -98,6 +99,19 @@ class VTDCLIP(nnx.Module):
     def squash(self) -> bool:
         """Whether frames are squashed to a square (`normalization.squashes`)."""
         return squashes(self.config.normalization, self.clip.config.preprocessing)
+
+    def attention(self, length: int) -> dict[str, str]:
+        """How attention is computed here: "xla", "pallas" or "cudnn" by tower ("frames" where they
+        have any, "texts").
+
+        Args:
+          length: L, tokens of the texts.
+        """
+        visual, config = self.clip.visual, self.config
+        ways = {"texts": self.clip.text.attention(self.compute, length, config.text_prompts)}
+        if isinstance(visual, VisionTransformer):
+            ways["frames"] = visual.attention(self.compute, config.visual_prompts)
+        return ways
 
     def rounded(self) -> "VTDCLIP":
         """The same model for inference programs: see `CLIP.rounded`."""

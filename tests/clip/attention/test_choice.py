@@ -2,9 +2,13 @@
 
 import jax.numpy as jnp
 import pytest
+from flax import nnx
 
 from vtd_jax.clip.attention import cudnn
 from vtd_jax.clip.attention.choice import chosen
+from vtd_jax.clip.compute import Compute
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.model import CLIP
 from vtd_jax.errors import UserError
 
 AUTO, OR = "`memory.attention=auto`", ", or set `clip.dtype=bfloat16`"
@@ -92,3 +96,25 @@ def test_what_a_device_cannot_do_is_refused_in_a_line(asked, device, changes, me
     with pytest.raises(UserError) as found:
         chosen(asked, device, **TOWER | changes)
     assert str(found.value) == f"`memory.attention={asked}`: {message}"
+
+
+@pytest.mark.parametrize("layers", ["list", "scan"])
+@pytest.mark.parametrize("platform, asked, length, prompts, expected", [
+    ("gpu", "auto", 40, 16, ("cudnn", "xla")),
+    # prompts are a context of texts, and a text of odd length is none that cuDNN takes
+    ("gpu", "cudnn", 40, 16, ("cudnn", "xla")),
+    ("gpu", "cudnn", 40, 0, ("cudnn", "cudnn")),
+    ("gpu", "cudnn", 39, 0, ("cudnn", "xla")),
+    ("tpu", "auto", 40, 16, ("pallas", "xla")),
+    ("tpu", "pallas", 40, 16, ("pallas", "pallas")),
+    ("tpu", "auto", 77, 0, ("pallas", "pallas")),
+    ("cpu", "auto", 77, 0, ("xla", "xla")),
+])  # fmt: skip
+def test_what_a_run_prints(layers, platform, asked, length, prompts, expected):
+    config = CLIPConfig.vit_b16()
+    clip = nnx.eval_shape(lambda: CLIP(config, dtype="bfloat16", layers=layers))
+    compute = Compute(attention=asked, platform=platform, interpret=True)
+    frames = clip.visual.attention(compute, prompts)
+    assert (frames, clip.text.attention(compute, length, prompts)) == expected
+    plain = Compute(plain=True, attention=asked, platform=platform)
+    assert clip.visual.attention(plain) == clip.text.attention(plain, 77) == "xla"
