@@ -49,10 +49,10 @@ def count(stack: nnx.List | Block) -> int:
     return len(stack) if isinstance(stack, nnx.List) else stack.ln_1.scale.shape[0]
 
 
-def attention(
+def attention_implementation(
     stack: nnx.List | Block, compute: Compute, tokens: int, dtype: Any, *, context: bool = False
 ) -> str:
-    """The way of attention that blocks take for rows of so many tokens: "xla", "pallas" or "cudnn".
+    """How blocks compute attention of rows of so many tokens: "xla", "pallas" or "cudnn".
 
     Raises:
       UserError: as for `choice.chosen`.

@@ -15,7 +15,15 @@ from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import LayerNorm, zeros
 from vtd_jax.clip.matmul import precision
-from vtd_jax.clip.stack import attention, block_at, blocks, count, layout, recomputed, run_blocks
+from vtd_jax.clip.stack import (
+    attention_implementation,
+    block_at,
+    blocks,
+    count,
+    layout,
+    recomputed,
+    run_blocks,
+)
 
 
 class TextTransformer(nnx.Module):
@@ -67,11 +75,12 @@ class TextTransformer(nnx.Module):
         pooled = self.ln_final(x).astype(jnp.float32)
         return jnp.matmul(pooled, self.text_projection[...], precision=precision(pooled))
 
-    def attention(self, compute: Compute, length: int, prompts: int = 0) -> str:
-        """The way of attention of texts of L tokens with so many prompts, see `stack.attention`."""
+    def attention_implementation(self, compute: Compute, length: int, prompts: int = 0) -> str:
+        """How attention of texts of L tokens with so many prompts is computed."""
         # prompts and what is before them are a context
         own = length - (1 + prompts if prompts else 0)
-        return attention(self.blocks, compute, own, self.dtype, context=prompts > 0)
+        context = prompts > 0
+        return attention_implementation(self.blocks, compute, own, self.dtype, context=context)
 
     def _every_position(
         self,

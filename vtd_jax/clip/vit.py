@@ -14,7 +14,15 @@ from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.layers import Frozen, LayerNorm, zeros
 from vtd_jax.clip.matmul import precision, product
-from vtd_jax.clip.stack import attention, block_at, blocks, count, layout, recomputed, run_blocks
+from vtd_jax.clip.stack import (
+    attention_implementation,
+    block_at,
+    blocks,
+    count,
+    layout,
+    recomputed,
+    run_blocks,
+)
 from vtd_jax.errors import UserError
 
 
@@ -84,16 +92,17 @@ class VisionTransformer(nnx.Module):
         if compute.plain:
             x = self._every_token(x, prompts, compute)
         else:
-            way = self.attention(compute, 0 if prompts is None else prompts.shape[1])
+            way = self.attention_implementation(compute, 0 if prompts is None else prompts.shape[1])
             tower = self._class_token_of_rows if way == "cudnn" else self._class_token
             x = tower(x, prompts, compute)
         pooled = self.ln_post(x[:, 0]).astype(jnp.float32)
         return jnp.matmul(pooled, self.proj[...], precision=precision(pooled))
 
-    def attention(self, compute: Compute, prompts: int = 0) -> str:
-        """The way of attention of frames with so many prompts, see `stack.attention`."""
+    def attention_implementation(self, compute: Compute, prompts: int = 0) -> str:
+        """How attention of frames with so many prompts is computed."""
         tokens = self.positional_embedding.shape[0] + prompts
-        return attention(self.blocks, compute, tokens + cudnn.padding(tokens), self.dtype)
+        tokens += cudnn.padding(tokens)
+        return attention_implementation(self.blocks, compute, tokens, self.dtype)
 
     def _every_token(
         self, x: Float[Array, "n t w"], prompts: Float[Array, "depth p w"] | None, compute: Compute

@@ -100,18 +100,19 @@ class VTDCLIP(nnx.Module):
         """Whether frames are squashed to a square (`normalization.squashes`)."""
         return squashes(self.config.normalization, self.clip.config.preprocessing)
 
-    def attention(self, length: int) -> dict[str, str]:
-        """How attention is computed here: "xla", "pallas" or "cudnn" by tower ("frames" where they
-        have any, "texts").
+    def attention_implementations(self, length: int) -> dict[str, str]:
+        """How each tower computes attention here: "texts" and, of a ViT, "frames" -> "xla",
+        "pallas" or "cudnn".
 
         Args:
           length: L, tokens of the texts.
         """
         visual, config = self.clip.visual, self.config
-        ways = {"texts": self.clip.text.attention(self.compute, length, config.text_prompts)}
-        if isinstance(visual, VisionTransformer):
-            ways["frames"] = visual.attention(self.compute, config.visual_prompts)
-        return ways
+        text = self.clip.text.attention_implementation(self.compute, length, config.text_prompts)
+        if not isinstance(visual, VisionTransformer):
+            return {"texts": text}
+        frames = visual.attention_implementation(self.compute, config.visual_prompts)
+        return {"frames": frames, "texts": text}
 
     def rounded(self) -> "VTDCLIP":
         """The same model for inference programs: see `CLIP.rounded`."""

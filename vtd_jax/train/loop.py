@@ -172,8 +172,8 @@ def _announce(run: Run, config: RunConfig, model: VTDCLIP, records: Records) -> 
         f"{counted(plan.per_epoch, 'batch', 'batches')} of {config.data.batch_size} an epoch, "
         f"{counted(plan.epochs, 'epoch')} on {describe_devices(list(mesh.devices))}{hosts}"
     )
-    ways = model.attention(model.class_tokens(tuple(records.class_names)).shape[-1])
-    chosen = " and ".join(f"by {way} for {tower}" for tower, way in sorted(ways.items()))
+    ways = model.attention_implementations(run.trainer.text_length)
+    chosen = " and ".join(f"by {way} for {tower}" for tower, way in ways.items())
     run.outputs.line(f"memory: attention {chosen}, remat {model.compute.remat}")
     if run.start.step:
         missing = "" if run.start.evaluated else ", first its missing evaluation"

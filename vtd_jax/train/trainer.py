@@ -66,6 +66,7 @@ class Trainer:
       initial: the state at step 0, in host memory.
       frozen: the frozen variables on the devices, in compute precision (`VTDCLIP.rounded`).
       mesh: the devices.
+      text_length: L, tokens of the texts of class names.
     """
 
     def __init__(
@@ -94,7 +95,9 @@ class Trainer:
         )
         self._arrays = tuple(settings.batch)
         self.frozen = self._place("frozen", parts.frozen)
-        self._tokens = self._place("tokens", self.mesh.lay_out(model.class_tokens(class_names)))
+        tokens = model.class_tokens(class_names)
+        self.text_length = tokens.shape[-1]
+        self._tokens = self._place("tokens", self.mesh.lay_out(tokens))
         self._rows = global_batch(config, self.mesh) // self.mesh.hosts
         # copies: a step donates the memory of its state
         learnable, opt_state = jax.tree.map(

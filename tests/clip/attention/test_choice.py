@@ -114,7 +114,11 @@ def test_what_a_run_prints(layers, platform, asked, length, prompts, expected):
     config = CLIPConfig.vit_b16()
     clip = nnx.eval_shape(lambda: CLIP(config, dtype="bfloat16", layers=layers))
     compute = Compute(attention=asked, platform=platform, interpret=True)
-    frames = clip.visual.attention(compute, prompts)
-    assert (frames, clip.text.attention(compute, length, prompts)) == expected
+    frames = clip.visual.attention_implementation(compute, prompts)
+    assert (frames, clip.text.attention_implementation(compute, length, prompts)) == expected
     plain = Compute(plain=True, attention=asked, platform=platform)
-    assert clip.visual.attention(plain) == clip.text.attention(plain, 77) == "xla"
+    assert (
+        clip.visual.attention_implementation(plain)
+        == clip.text.attention_implementation(plain, 77)
+        == "xla"
+    )
