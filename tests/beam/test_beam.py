@@ -230,6 +230,7 @@ def test_a_killed_driver_leaves_nothing_complete_and_no_workers(many, tmp_path):
     (tmp_path / "hold" / "held").unlink()
     process.communicate()
     wait_for(lambda: not any(worker.is_running() for worker in workers))
+    shutil.rmtree(tmp_path / "hold")
     assert record_names(tmp_path) == []
     made = identities(hidden)
     assert 3 <= len(made) < len(list(hidden.glob("*.todo.json")))
