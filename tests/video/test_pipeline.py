@@ -20,6 +20,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.pipeline import eval_batches, train_batches
 from vtd_jax.video.records import Records, open_records
+from vtd_jax.video.scaling.fit import Fit
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"frames": 4, "size": 16, "batch_size": 2, "seed": 3, "augment": Augment()}
@@ -161,6 +162,18 @@ def test_a_state_of_other_settings_is_refused(jpeg, fields, words):
     other = train_batches(jpeg, **{**SETTINGS, **fields})
     with pytest.raises(UserError, match=words):
         other.set_state(state)
+
+
+def test_a_state_of_frames_scaled_otherwise_is_refused(jpeg):
+    release, clip = ({**SETTINGS, **more} for more in ({}, {"fit": Fit("clip")}))
+    state = train_batches(jpeg, **release).get_state()
+    assert not {"fit", "preprocess", "squash"} & state["data"].keys()
+    with pytest.raises(UserError, match=r"preprocess \(was None, is clip\)"):
+        train_batches(jpeg, **clip).set_state(state)
+    state = train_batches(jpeg, **clip).get_state()
+    train_batches(jpeg, **clip).set_state(state)
+    with pytest.raises(UserError, match=r"preprocess \(was clip, is None\)"):
+        train_batches(jpeg, **release).set_state(state)
 
 
 def test_a_state_of_other_records_is_refused(built):

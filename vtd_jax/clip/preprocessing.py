@@ -10,6 +10,7 @@ from vtd_jax.printable import brief
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 RESIZE = ("shortest", "squash")
+INTERPOLATION = ("bicubic", "bilinear")
 # statistics are of 0..1; some files have them of 0..255
 _GREATEST = 1e4
 
@@ -23,11 +24,15 @@ class Preprocessing:
       mean, std: of red, green and blue, in units of 0..1; frames become `(x / 255 - mean) / std`.
       resize: "shortest" (the short side is scaled, then the middle is cropped) or "squash" (the
         whole image is scaled to a square, its proportions change).
+      interpolation: "bicubic" or "bilinear", smoothed where an image shrinks; of frames only where
+        they are prepared as CLIP's images were (docs/method.md, section 6).
     """
 
     mean: tuple[float, float, float] = OPENAI_MEAN
     std: tuple[float, float, float] = OPENAI_STD
     resize: str = "shortest"
+    # not in fingerprints of the CLIP: frames prepared as released do not depend on it
+    interpolation: str = dataclasses.field(default="bicubic", repr=False)
 
     def __post_init__(self):
         if not (min(self.std) > 1e-6 and max(self.std) <= _GREATEST):
@@ -38,8 +43,9 @@ class Preprocessing:
             raise UserError(
                 f"mean is {brief(self.mean)}, expected numbers of at most {_GREATEST:g}"
             )
-        if self.resize not in RESIZE:
-            raise UserError(f"resize is {brief(self.resize)}, expected one of {', '.join(RESIZE)}")
+        for name, allowed in _WORDS.items():
+            if (value := getattr(self, name)) not in allowed:
+                raise _wrong_word(name, value)
 
     @property
     def is_openai(self) -> bool:
@@ -57,9 +63,17 @@ class Preprocessing:
             ", frames squashed to a square" if self.squash else ""
         )
 
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able fields; `from_dict` reads them back."""
+        fields = dataclasses.asdict(self)
+        # earlier versions refuse it
+        if self.interpolation == INTERPOLATION[0]:
+            del fields["interpolation"]
+        return fields
+
     @classmethod
     def from_dict(cls, fields: Any) -> "Preprocessing":
-        """Reads fields as `dataclasses.asdict` gives them, or JSON.
+        """Reads fields as `to_dict` gives them, or JSON.
 
         Raises:
           UserError: unknown fields, or values of another kind.
@@ -69,10 +83,19 @@ class Preprocessing:
             raise UserError(
                 f"preprocessing is {brief(fields)}, expected {', '.join(sorted(known))}"
             )
-        if not isinstance(resize := fields.get("resize", ""), str):
-            raise UserError(f"resize is {brief(resize)}, expected one of {', '.join(RESIZE)}")
+        for name in _WORDS:
+            if not isinstance(word := fields.get(name, ""), str):
+                raise _wrong_word(name, word)
         numbers = {name: _three(name, fields[name]) for name in ("mean", "std") if name in fields}
         return cls(**{**fields, **numbers})
+
+
+# field -> what it may be
+_WORDS = {"resize": RESIZE, "interpolation": INTERPOLATION}
+
+
+def _wrong_word(name: str, value: Any) -> UserError:
+    return UserError(f"{name} is {brief(value)}, expected one of {', '.join(_WORDS[name])}")
 
 
 def _three(name: str, values: Any) -> tuple[float, float, float]:

@@ -149,7 +149,13 @@ def apply_augment(
     clip = np.empty((len(frames), size, size, 3), np.uint8)
     for i, frame in enumerate(frames):
         # crop before resizing, so that only the box is scaled
-        image = resize(frame[y : y + h, x : x + w], size, size)
+        clip[i] = resize(frame[y : y + h, x : x + w], size, size)
+    return apply_changes(clip, draw)
+
+
+def apply_changes(clip: UInt8[np.ndarray, "t r r 3"], draw: Draw) -> UInt8[np.ndarray, "t r r 3"]:
+    """Flip, colour jitter, grey of a clip that is cropped, in this order; changes it in place."""
+    for i, image in enumerate(clip):
         if draw.flip:
             image = cv2.flip(image, 1)
         if draw.jitters:

@@ -18,6 +18,7 @@ from vtd_jax.video import augment as aug
 from vtd_jax.video import sampling
 from vtd_jax.video.lists.catalog import file_key
 from vtd_jax.video.records import Example, Records
+from vtd_jax.video.scaling.fit import RELEASE, Fit
 
 Batch = dict[str, np.ndarray]
 SAMPLES = ("segments", "centre")
@@ -37,8 +38,7 @@ class BatchSpec:
       seed, epochs, shuffle, drop_remainder, sample: of training.
       augment: of training.
       temporal_views, spatial_views: of evaluation; 1 and 1 in training.
-      squash: whether frames that are not augmented are scaled to a square as a whole, see
-        `augment.spatial_views`.
+      fit: how frames are scaled and cropped; what is augmented is never squashed.
     """
 
     kind: str
@@ -55,14 +55,14 @@ class BatchSpec:
     augment: aug.Augment = NO_AUGMENT
     temporal_views: int = 1
     spatial_views: int = 1
-    squash: bool = False
+    fit: Fit = RELEASE
 
     def check(self, videos: int) -> None:
         """Raises UserError for settings that contradict each other or the number of videos."""
         for name in ("frames", "size", "batch_size", "host_count", "temporal_views", "epochs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name}={getattr(self, name)}: expected at least 1")
-        aug.check_views(self.spatial_views, self.squash)
+        aug.check_views(self.spatial_views, self.fit.squash)
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: expected 0 or more")
         if self.sample not in SAMPLES:
@@ -148,7 +148,7 @@ class TrainClip(NamedTuple):
     Attributes:
       frames: uint8 [T, R, R, 3].
       indices: the T frames of the video that were sampled.
-      resized: height and width of the frames that the draw's box is in.
+      resized: height and width of the frames that the draw's box is in, or would be.
       draw: the augmentation; None where there is none.
     """
 
@@ -173,16 +173,14 @@ def draw_train_clip(example: Example, spec: BatchSpec, epoch: int, index: int) -
         wanted = sampling.train_indices(example.num_frames, spec.frames, rng)
     else:
         wanted = sampling.test_indices(example.num_frames, spec.frames)
-    frames = example.frames(wanted)
+    frames = example.images(wanted)
+    height, width = frames[0].shape[:2]
+    height, width = spec.fit.resized(height, width, spec.size)
     if not spec.augment.enabled:
-        short = aug.short_side_size(*frames.shape[1:3], aug.crop_short_side(spec.size))
-        short = (spec.size, spec.size) if spec.squash else short
-        clip = aug.spatial_views(frames, spec.size, 1, spec.squash)[0]
-        return TrainClip(clip, wanted, short, None)
-    frames = aug.resize_short_side(frames, aug.crop_short_side(spec.size))
-    height, width = frames.shape[1:3]
+        return TrainClip(spec.fit.views(frames, spec.size)[0], wanted, (height, width), None)
     draw = aug.draw_augment(spec.augment, height, width, len(frames), rng)
-    return TrainClip(aug.apply_augment(frames, draw, spec.size), wanted, (height, width), draw)
+    clip = aug.apply_changes(spec.fit.crop(frames, draw.box, spec.size), draw)
+    return TrainClip(clip, wanted, (height, width), draw)
 
 
 def video_number(file: str) -> int:
@@ -195,8 +193,6 @@ def eval_views(example: Example, spec: BatchSpec) -> UInt8[np.ndarray, "v t r r 
     wanted = sampling.view_indices(
         example.num_frames, spec.frames, spec.temporal_views, video_number(example.file)
     )
-    frames = example.frames(wanted.reshape(-1))
-    clips = frames.reshape(*wanted.shape, *frames.shape[1:])
-    return np.concatenate(
-        [aug.spatial_views(clip, spec.size, spec.spatial_views, spec.squash) for clip in clips]
-    )
+    frames, length = example.images(wanted.reshape(-1)), wanted.shape[1]
+    clips = [frames[start : start + length] for start in range(0, len(frames), length)]
+    return np.concatenate([spec.fit.views(clip, spec.size, spec.spatial_views) for clip in clips])

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, limits, sampling
-from vtd_jax.video.augment import centre_crop, crop_short_side, resize, short_side_size
+from vtd_jax.video.scaling.fit import RELEASE, Fit
 
 Video = str | os.PathLike | np.ndarray
 
@@ -22,7 +22,7 @@ class Clip:
 
     Attributes:
       name: of the file; "frames" for an array.
-      frames: uint8 RGB, scaled to the short side before the crop and cropped in the middle.
+      frames: uint8 RGB, scaled and cropped in the middle.
       indices: places in the video, 0 is its first frame.
       seconds: when they are shown, from the first frame on; None for an array without `fps`.
       total: frames that the video has.
@@ -54,7 +54,7 @@ class TimedFrame(NamedTuple):
 
 
 def read_clip(
-    video: Video, frames: int, size: int, *, fps: float | None = None, squash: bool = False
+    video: Video, frames: int, size: int, *, fps: float | None = None, fit: Fit = RELEASE
 ) -> Clip:
     """The centre of each of T uniform segments of a video (docs/method.md, section 6).
 
@@ -66,21 +66,21 @@ def read_clip(
       frames: T, wanted frames; they repeat where a video has fewer.
       size: R, side of the crop in pixels.
       fps: frames a second of an array; files say it themselves.
-      squash: whether frames are scaled to R × R as a whole, see `augment.spatial_views`.
+      fit: how frames are scaled and cropped.
 
     Raises:
       VideoError: no such file, or one that is not a whole video.
       UserError: an array of another kind, or T below 1.
     """
     if isinstance(video, np.ndarray):
-        return _from_array(video, frames, size, fps, squash)
+        return _from_array(video, frames, size, fps, fit)
     name, path = os.fspath(video), Path(video)
     with decode.reading(path, name) as reader:
         expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
-    kept, info = _pass(path, expected, size, name, squash)
+    kept, info = _pass(path, expected, size, name, fit)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
-        kept, info = _pass(path, indices, size, name, squash)
+        kept, info = _pass(path, indices, size, name, fit)
     images, seconds = zip(*(kept[int(i)] for i in indices))
     return Clip(
         name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note
@@ -88,7 +88,7 @@ def read_clip(
 
 
 def frames_at(
-    video: str | os.PathLike, step: float, size: int, squash: bool = False
+    video: str | os.PathLike, step: float, size: int, fit: Fit = RELEASE
 ) -> Iterator[TimedFrame]:
     """The frames shown at `step / 2`, `3 step / 2`, … seconds, one at a time.
 
@@ -98,7 +98,7 @@ def frames_at(
       video: path of a file.
       step: seconds, above 0.
       size: side of the crop in pixels.
-      squash: as for `read_clip`.
+      fit: as for `read_clip`.
 
     Returns:
       VideoInfo (the generator's return value).
@@ -114,40 +114,37 @@ def frames_at(
             limits.check_moments(seconds / step, index + 1, seconds, name)
             # a frame is shown until the next one; 1e-6 absorbs rounding of time stamps
             while shown is not None and (count + 0.5) * step < seconds - 1e-6:
-                image = _fit(reader.image(shown[1]), size, squash) if image is None else image
+                image = _fitted(reader.image(shown[1]), size, fit) if image is None else image
                 yield TimedFrame((count + 0.5) * step, shown[0], image)
                 count += 1
             shown, image = (index, frame), None
         info = reader.info()
         limits.check_moments(info.duration / step, info.frames, info.duration, name)
         while shown is not None and ((count + 0.5) * step < info.duration or not count):
-            image = _fit(reader.image(shown[1]), size, squash) if image is None else image
+            image = _fitted(reader.image(shown[1]), size, fit) if image is None else image
             yield TimedFrame(min((count + 0.5) * step, info.duration), shown[0], image)
             count += 1
         return info
 
 
 def _pass(
-    path: Path, wanted: np.ndarray, size: int, name: str, squash: bool
+    path: Path, wanted: np.ndarray, size: int, name: str, fit: Fit
 ) -> tuple[dict[int, Any], decode.VideoInfo]:
     """`(image, seconds)` of the wanted frames that there are, and what the whole file showed."""
     kept, keep = {}, set(wanted.tolist())
     with decode.reading(path, name) as reader:
         for index, seconds, frame in reader:
             if index in keep:
-                kept[index] = _fit(reader.image(frame), size, squash), seconds
+                kept[index] = _fitted(reader.image(frame), size, fit), seconds
         return kept, reader.info()
 
 
-def _fit(image: np.ndarray, size: int, squash: bool) -> np.ndarray:
+def _fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
     """Scaled and cropped as in the first view of evaluation."""
-    if squash:
-        return np.ascontiguousarray(resize(image, size, size))
-    height, width = short_side_size(*image.shape[:2], crop_short_side(size))
-    return np.ascontiguousarray(centre_crop(resize(image, height, width)[None], size)[0])
+    return np.ascontiguousarray(fit.views(image[None], size)[0, 0])
 
 
-def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, squash: bool) -> Clip:
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
             f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames "
@@ -156,7 +153,7 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, sq
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
-    images = np.stack([_fit(video[i], size, squash) for i in indices])
+    images = np.stack([_fitted(video[i], size, fit) for i in indices])
     seconds, duration = (None, None) if fps is None else (indices / fps, len(video) / fps)
     return Clip("frames", images, indices, seconds, len(video), duration)
 

@@ -25,6 +25,7 @@ from vtd_jax.video import augment as aug
 from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
 from vtd_jax.video.prefetch import WorkerBatches
 from vtd_jax.video.records import Records
+from vtd_jax.video.scaling.fit import RELEASE, Fit
 
 # "without end": more epochs than any run has
 ENDLESS_EPOCHS = 1_000_000
@@ -40,6 +41,10 @@ _REMEDIES = {
         "data.workers"
     ),
 }
+
+
+# what states have only where frames are not scaled the release's way
+_OF_FIT = {"squash", "preprocess", "interpolation"}
 
 
 class _State(TypedDict):
@@ -140,10 +145,10 @@ class BatchIterator(grain.DatasetIterator):
         state = convert(state, "the state of the batches", _State)
         mine = _identity(self._records, self._spec)
         changed = []
-        for key, value in mine.items():
-            was = state["data"].get(key)
+        for key in mine | dict.fromkeys(_OF_FIT & state["data"].keys()):
+            was, value = state["data"].get(key), mine.get(key)
             # fingerprints of earlier versions have more digits
-            if not (same(was, value) if key == "fingerprint" else was == value):
+            if not (same(was, str(value)) if key == "fingerprint" else was == value):
                 changed.append(f"{key} (was {was}, is {value})")
         if changed:
             raise UserError(
@@ -170,9 +175,11 @@ def _identity(records: Records, spec: BatchSpec) -> dict:
     fields = asdict(spec)
     for name in ("host_index", "host_count", "epochs"):
         del fields[name]
-    # states of earlier versions have no `squash`
-    if not fields["squash"]:
-        del fields["squash"]
+    del fields["fit"]
+    # only what differs from the release's way: states of earlier versions have no more
+    fields |= {"squash": True} if spec.fit.squash else {}
+    if not spec.fit.is_release:
+        fields |= {name: getattr(spec.fit, name) for name in ("preprocess", "interpolation")}
     fields["augment"]["scales"] = list(fields["augment"]["scales"])
     about = {"records": records.name, "videos": len(records)}
     return fields | about | {"fingerprint": records.info["fingerprint"]}
@@ -193,7 +200,7 @@ def train_batches(
     host_index: int = 0,
     host_count: int = 1,
     sample: str = "segments",
-    squash: bool = False,
+    fit: Fit = RELEASE,
 ) -> BatchIterator:
     """Batches for training (docs/method.md, section 5).
 
@@ -212,7 +219,7 @@ def train_batches(
         0, so that an epoch has `ceil(videos / batch_size)` batches.
       host_index, host_count: which equal part of every batch is made here.
       sample: "segments" draws a frame in each segment, "centre" takes the middle one.
-      squash: as in `BatchSpec`.
+      fit: as in `BatchSpec`.
 
     Returns:
       Iterator of dicts, B = batch_size / host_count: `frames` uint8 [B, T, R, R, 3] RGB, `label`
@@ -230,7 +237,7 @@ def train_batches(
         drop_remainder=drop_remainder,
         sample=sample,
         augment=augment,
-        squash=squash,
+        fit=fit,
     )
     return BatchIterator(records, spec, workers)
 
@@ -246,7 +253,7 @@ def eval_batches(
     workers: int = 0,
     host_index: int = 0,
     host_count: int = 1,
-    squash: bool = False,
+    fit: Fit = RELEASE,
 ) -> BatchIterator:
     """Every video once, in order; padding has weight 0 (docs/method.md, section 6).
 
@@ -254,9 +261,8 @@ def eval_batches(
       records, frames, size, batch_size, workers, host_index, host_count: as for `train_batches`.
       temporal_views: clips a video; the first takes segment centres, others are train-style draws,
         fixed by the name of the video's file.
-      spatial_views: 1 = centre crop, short side `round(size * 256 / 224)`; 3 = left, right, middle,
-        short side `size`.
-      squash: as in `BatchSpec`.
+      spatial_views: 1 = the middle; 3 = left, right, middle, see `Fit.views`.
+      fit: as in `BatchSpec`.
 
     Returns:
       Iterator of dicts as for `train_batches`; with V = temporal_views * spatial_views above 1,
@@ -266,6 +272,6 @@ def eval_batches(
         *("eval", frames, size, batch_size, host_index, host_count),
         temporal_views=temporal_views,
         spatial_views=spatial_views,
-        squash=squash,
+        fit=fit,
     )
     return BatchIterator(records, spec, workers)

@@ -20,6 +20,7 @@ from vtd_jax.video import decode, stored_lists
 from vtd_jax.video.limits import check_stored
 from vtd_jax.video.record_fields import parse_record
 from vtd_jax.video.record_files import INFO, read_files, read_layout, remedy
+from vtd_jax.video.scaling.resample import Frames
 from vtd_jax.video.shard_source import ShardSource
 from vtd_jax.video.stored_lists import list_names, read_stored_list
 
@@ -45,7 +46,12 @@ class Example:
     name: str
 
     def frames(self, indices: Sequence[int] | np.ndarray) -> UInt8[np.ndarray, "t h w 3"]:
-        """Decodes chosen frames, in the order of `indices`, repeats allowed.
+        """Decodes chosen frames, see `images`, into one array."""
+        images = self.images(indices)
+        return images if isinstance(images, np.ndarray) else np.stack(images)
+
+    def images(self, indices: Sequence[int] | np.ndarray) -> Frames:
+        """Decodes chosen frames, in the order of `indices`, repeats allowed; all have one size.
 
         Raises:
           UserError: if stored frames do not decode.
@@ -71,7 +77,7 @@ class Example:
                 f"{self.name}: its stored frames are of several sizes, {two}; build the records "
                 "again"
             )
-        return np.stack([images[int(i)] for i in indices])
+        return [images[int(i)] for i in indices]
 
 
 class Records:
