@@ -25,7 +25,7 @@ help:
 	@echo "make test-all every test that needs nothing beyond $(VENV) (20 to 60 minutes on 2 cores), which are:"
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
-	@echo "make parity  the same numbers from PyTorch, transformers and OpenAI's tokenizer (installs PyTorch)"
+	@echo "make parity  the same numbers from PyTorch, transformers, open_clip, timm and OpenAI's tokenizer (installs PyTorch)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
@@ -51,10 +51,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[dev]'
 	@touch $@
 
-# the `parity` extra without torchvision, which clip-anytorch asks for and our comparison does not need
+# the `parity` extra without torchvision, which all but torch ask for and our comparisons do not need
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0'
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0' 'open_clip_torch==3.3.0' 'timm==1.0.31'
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev

@@ -11,6 +11,7 @@ from vtd_jax.clip.attention import attend, with_shared, xla
 from vtd_jax.clip.attention.choice import chosen
 from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.layers import LayerNorm, Linear, activation
+from vtd_jax.clip.towers.rotary import Rotation, turned
 
 # what the backward pass needs of a block beside "qkv", by its name there: frozen weights
 # need nothing for themselves
@@ -35,6 +36,7 @@ class Attention(nnx.Module):
         causal: bool = False,
         context: Float[Array, "p w"] | None = None,
         tokens: int | None = None,
+        rotation: Rotation | None = None,
     ) -> Float[Array, "b n w"]:
         """What every position takes from the context and from all positions, not rounded; softmax
         over keys too.
@@ -45,6 +47,7 @@ class Attention(nnx.Module):
           causal: whether a position sees no position of `x` after itself.
           context: further tokens, the same for the whole batch, which are keys and values only.
           tokens: how many positions are seen; those behind them are padding. None for all.
+          rotation: turns queries and keys of `x`, not those of the context; None for no turn.
         """
         width, device = x.shape[-1], compute.device
         way = self.way(compute, x.shape[1], x.dtype, context is not None)
@@ -52,9 +55,12 @@ class Attention(nnx.Module):
         parts = 3 if device == "gpu" and way != "pallas" else 1
         each = 3 * width // parts
         columns = [slice(place * each, (place + 1) * each) for place in range(parts)]
-        qkv = [
-            checkpoint_name(self.qkv(x, part, device).astype(x.dtype), "qkv") for part in columns
-        ]
+        qkv = [self.qkv(x, part, device).astype(x.dtype) for part in columns]
+        if rotation is not None:
+            # values stay; the backward pass of a turn needs nothing of its input
+            turn = [turned(part, rotation, 3 if parts == 1 else 1) for part in qkv[:2]]
+            qkv = [*turn, *qkv[2:]]
+        qkv = [checkpoint_name(part, "qkv") for part in qkv]
         mixed = attend(
             qkv,
             None if context is None else self._seen(context, device),
@@ -115,11 +121,16 @@ class Block(nnx.Module):
     """Pre-LN transformer block: attention, then an MLP, each added to its input."""
 
     def __init__(
-        self, width: int, head_width: int, activation_name: str, mlp_width: int | None = None
+        self,
+        width: int,
+        head_width: int,
+        activation_name: str,
+        mlp_width: int | None = None,
+        eps: float = 1e-5,
     ):
-        self.ln_1 = LayerNorm(width)
+        self.ln_1 = LayerNorm(width, eps)
         self.attn = Attention(width, head_width)
-        self.ln_2 = LayerNorm(width)
+        self.ln_2 = LayerNorm(width, eps)
         self.c_fc = Linear(width, mlp_width or 4 * width)
         self.c_proj = Linear(mlp_width or 4 * width, width)
         self.activation = activation_name
@@ -132,10 +143,13 @@ class Block(nnx.Module):
         causal: bool = False,
         context: Float[Array, "p w"] | None = None,
         tokens: int | None = None,
+        rotation: Rotation | None = None,
     ) -> Float[Array, "b n w"]:
         """All positions, in the dtype of `x`; arguments as in `Attention`."""
         seen = None if context is None else self.ln_1(context)
-        attended = self.attn(self.ln_1(x), compute, causal=causal, context=seen, tokens=tokens)
+        attended = self.attn(
+            self.ln_1(x), compute, causal=causal, context=seen, tokens=tokens, rotation=rotation
+        )
         return self._mlp(x, attended, compute.device)
 
     def of_rows(

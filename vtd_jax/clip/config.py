@@ -1,10 +1,14 @@
 """What a CLIP is: the numbers that fix its two towers."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
+from vtd_jax.clip.towers import design as designs
+from vtd_jax.clip.towers.design import Design
+from vtd_jax.clip.towers.published import OTHERS
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
 
@@ -54,6 +58,7 @@ class CLIPConfig:
       vision_mlp_width: hidden channels of an MLP of the image tower; None is four times the width.
       text_mlp_width: the same of the text tower.
       preprocessing: what its images went through in training.
+      design: what its towers are otherwise than OpenAI's.
     """
 
     embed_dim: int
@@ -72,6 +77,7 @@ class CLIPConfig:
     vision_mlp_width: int | None = None
     text_mlp_width: int | None = None
     preprocessing: Preprocessing = OPENAI
+    design: Design = designs.OPENAI
 
     def __post_init__(self):
         _check_sizes({field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
@@ -93,6 +99,27 @@ class CLIPConfig:
             )
         if self.grid**2 > _MOST_PATCHES:
             raise _wrong(f"{self.grid}² patches an image, expected at most {_MOST_PATCHES:,}")
+        self._check_design()
+
+    def _check_design(self) -> None:
+        design, width = self.design, self.vision_width
+        if self.is_resnet and design != designs.OPENAI:
+            raise _wrong(f"a ResNet with {design.differences}, which only a transformer has")
+        if design.pooling_heads and width % design.pooling_heads:
+            raise _wrong(
+                f"vision_width {width} is not a multiple of design.pooling_heads "
+                f"{design.pooling_heads}"
+            )
+        if design.rotary and self.vision_head_width % 4:
+            raise _wrong(
+                f"vision_head_width {self.vision_head_width} is not a multiple of 4, as rotary "
+                "positions need"
+            )
+        if not design.image_projection and width != self.embed_dim:
+            raise _wrong(
+                f"vision_width {width} is not embed_dim {self.embed_dim}, and there is no image "
+                "projection"
+            )
 
     @property
     def is_resnet(self) -> bool:
@@ -120,7 +147,12 @@ class CLIPConfig:
         for name, make in _NAMED.items():
             if self._sizes == make():
                 return name + _SUFFIXES[self.activation]
+        for name, fields in OTHERS.items():
+            if dataclasses.replace(self, preprocessing=fields["preprocessing"]) == _other(name):
+                return name
         kind = "ResNet" if self.is_resnet else f"ViT/{self.vision_patch_size}"
+        if self.design.pooling == "attention":
+            kind += " with attention pooling"
         return (
             f"{kind} {self.vision_layers} layers width {self.vision_width} at "
             f"{self.image_resolution}"
@@ -130,7 +162,8 @@ class CLIPConfig:
         """JSON-able fields; `from_dict` reads them back."""
         layers = self.vision_layers
         fields = dataclasses.asdict(self) | {
-            "vision_layers": list(layers) if isinstance(layers, tuple) else layers
+            "vision_layers": list(layers) if isinstance(layers, tuple) else layers,
+            "preprocessing": self.preprocessing.to_dict(),
         }
         # earlier versions refuse newer fields, so these are left out at their defaults
         return {k: v for k, v in fields.items() if k not in _LATER or getattr(self, k) != _LATER[k]}
@@ -146,6 +179,8 @@ class CLIPConfig:
             fields = fields | {"vision_layers": tuple(layers)}
         if "preprocessing" in fields:
             fields = fields | {"preprocessing": Preprocessing.from_dict(fields["preprocessing"])}
+        if "design" in fields:
+            fields = fields | {"design": Design.from_dict(fields["design"])}
         _check_sizes(fields)
         try:
             return cls(**fields)
@@ -154,11 +189,14 @@ class CLIPConfig:
 
     @classmethod
     def named(cls, name: str) -> "CLIPConfig":
-        """`named("ViT-B/16")`: one of OpenAI's nine, by its published name, or "tiny"."""
+        """`named("ViT-B/16")`: one of OpenAI's nine, by its published name, "tiny", or one of
+        `vtd_jax.clip.towers.published`.
+        """
+        if name in OTHERS:
+            return _other(name)
         if name not in _NAMED:
-            raise UserError(
-                f"unknown CLIP architecture {name!r}, expected one of {', '.join(_NAMED)}"
-            )
+            known = ", ".join((*_NAMED, *OTHERS))
+            raise UserError(f"unknown CLIP architecture {name!r}, expected one of {known}")
         return _NAMED[name]()
 
     @classmethod
@@ -212,6 +250,12 @@ class CLIPConfig:
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
 
 
+@functools.cache
+def _other(name: str) -> CLIPConfig:
+    """A published CLIP that is not OpenAI's."""
+    return CLIPConfig(**OTHERS[name])
+
+
 def _check_sizes(fields: Mapping[str, Any]) -> None:
     """Raises a `UserError` that names a field whose value no tower can have."""
     sizes = {name: fields[name] for name in _MOST if name in fields}
@@ -237,7 +281,12 @@ def _wrong(problem: str) -> UserError:
 
 
 _SUFFIXES = {"quick_gelu": "", "gelu": " (GELU)", "gelu_tanh": " (GELU by tanh)"}
-_LATER = {"vision_mlp_width": None, "text_mlp_width": None, "preprocessing": OPENAI}
+_LATER = {
+    "vision_mlp_width": None,
+    "text_mlp_width": None,
+    "preprocessing": OPENAI,
+    "design": designs.OPENAI,
+}
 _NAMED = {
     "ViT-B/32": CLIPConfig.vit_b32,
     "ViT-B/16": CLIPConfig.vit_b16,

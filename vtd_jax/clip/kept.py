@@ -24,7 +24,7 @@ def bytes_kept_of_frames(
     """
     if config.is_resnet or not prompts:
         return 0
-    layers, tokens = config.vision_layers, 1 + config.grid**2 + prompts
+    layers, tokens = config.vision_layers, config.design.class_token + config.grid**2 + prompts
     assert isinstance(layers, int)
     a_token = _bytes_of_token(
         config.vision_width, config.vision_mlp_width, config.vision_head_width, tokens, dtype, remat
@@ -40,17 +40,19 @@ def bytes_kept_of_texts(
     Args:
       config: of the CLIP.
       dtype: of the towers.
-      texts: that pass the tower at once, of `TOKENS` tokens each behind the prompts.
+      texts: that pass the tower at once, of `TOKENS` tokens each behind the prompts; of all the
+        tower's positions where it is not causal.
       prompts: text prompt tokens a layer; without any, no gradient goes through the tower.
       remat: as above.
     """
     if not prompts:
         return 0
     width = config.text_width
+    own = TOKENS if config.design.causal else max(config.context_length - prompts, 1)
     a_token = _bytes_of_token(
-        width, config.text_mlp_width, config.text_head_width, TOKENS + prompts, dtype, remat
+        width, config.text_mlp_width, config.text_head_width, own + prompts, dtype, remat
     )
-    return texts * TOKENS * config.text_layers * a_token
+    return texts * own * config.text_layers * a_token
 
 
 def _bytes_of_token(

@@ -102,7 +102,7 @@ class Linear(nnx.Module):
 
 
 class LayerNorm(nnx.Module):
-    """LayerNorm over the last axis with eps 1e-5, computed in float32 whatever the dtype of `x`."""
+    """LayerNorm over the last axis, computed in float32 whatever the dtype of `x`."""
 
     def __init__(self, width: int, eps: float = 1e-5):
         self.scale = zeros(width)

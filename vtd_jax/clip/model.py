@@ -1,6 +1,6 @@
 """CLIP: an image tower and a text tower that share one space."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -12,6 +12,10 @@ from vtd_jax.clip.layers import zeros
 from vtd_jax.clip.resnet import ModifiedResNet
 from vtd_jax.clip.text import TextTransformer
 from vtd_jax.clip.vit import VisionTransformer
+
+if TYPE_CHECKING:
+    # a benchmark on a bare machine has no tokenizer
+    from vtd_jax.clip.tokenizing.gemma import GemmaTokenizer
 
 
 class CLIP(nnx.Module):
@@ -28,7 +32,10 @@ class CLIP(nnx.Module):
             self.visual = VisionTransformer(config, dtype=dtype, layers=layers)
         self.text = TextTransformer(config, dtype=dtype, layers=layers)
         self.logit_scale = zeros()
+        self.logit_bias = zeros() if config.design.sigmoid else None
         self.config = config
+        # set by `load_clip` where it comes with the weights
+        self.tokenizer: GemmaTokenizer | None = None
 
     def rounded(self) -> "CLIP":
         """The same CLIP for inference programs: transformer kernels in the dtype of the products.

@@ -12,7 +12,8 @@ class ClipSource:
     """Which CLIP.
 
     Attributes:
-      path: of a checkpoint, or "tiny" for the one that ships.
+      path: of a checkpoint; or its name, as "ViT-B/16" or "hf:ORG/MODEL"; or "tiny" for the one
+        that ships.
       architecture: that it must have, as "ViT-B/16"; "" for any.
       dtype: that its towers compute in, "float32" or "bfloat16".
       activation: for weights that do not say it themselves; "" for what they say.

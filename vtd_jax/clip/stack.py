@@ -34,11 +34,10 @@ def blocks(config: CLIPConfig, tower: str, layers: int, kind: str) -> nnx.List |
     width, head_width, mlp_width = (
         getattr(config, f"{tower}_{name}") for name in ("width", "head_width", "mlp_width")
     )
+    of_one = width, head_width, config.activation, mlp_width, config.design.norm_eps
     if kind == "list":
-        return nnx.List(
-            [Block(width, head_width, config.activation, mlp_width) for _ in range(layers)]
-        )
-    block = Block(width, head_width, config.activation, mlp_width)
+        return nnx.List([Block(*of_one) for _ in range(layers)])
+    block = Block(*of_one)
     for _, variable in nnx.to_flat_state(nnx.state(block)):
         variable.set_value(jnp.broadcast_to(variable[...], (layers, *variable.shape)))
     return block

@@ -14,6 +14,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.texts import clean, words
 
 SOT, EOT = 49406, 49407
+# tokens that stand around a text: start and end
+AROUND = 2
 MERGES = Path(__file__).parent / "vocab" / "clip_bpe_merges.txt.gz"
 
 _SPECIAL = {"<|startoftext|>": SOT, "<|endoftext|>": EOT}

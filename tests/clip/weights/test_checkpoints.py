@@ -197,7 +197,7 @@ def test_other_files(tmp_path, content, expected_text, name):
 
 def test_nothing_there(tmp_path):
     with pytest.raises(
-        UserError, match=r"no such file.*github\.com/openai/CLIP.*openai/clip-vit-base-patch16"
+        UserError, match=r"no such file.*ViT-B/16, hf:openai/clip-vit-base-patch16.*\.pt files"
     ):
         read_checkpoint(tmp_path / "ViT-B-16.pt")
     with pytest.raises(

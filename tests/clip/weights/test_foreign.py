@@ -124,10 +124,11 @@ def test_unsupported_variants_name_their_first_foreign_tensor(tmp_path, state):
     text = {
         f"text.{name}": x for name, x in state.items() if not name.startswith(("visual", "logit"))
     }
-    timm = text | {"visual.trunk.cls_token": np.zeros((1, 1, 64)), "logit_scale": np.zeros(())}
+    stem = "visual.trunk.patch_embed.backbone.conv.weight"
+    timm = text | {stem: np.zeros((1, 1, 64)), "logit_scale": np.zeros(())}
     tf.save(tmp_path / "x.pt", tf.state_dict(timm))
     with pytest.raises(
-        UserError, match=r"timm, SigLIP.*first foreign tensor is visual\.trunk\.cls_token"
+        UserError, match=r"timm's names.*first foreign tensor is visual\.patch_embed\.backbone"
     ):
         read_checkpoint(tmp_path / "x.pt")
     tf.save(

@@ -159,7 +159,7 @@ def test_open_clip_settings_that_are(tmp_path, state):
         (
             "model_type",
             "metaclip_2",
-            "config.json: model_type is 'metaclip_2', expected 'clip': another model, or",
+            "config.json: model_type is 'metaclip_2', expected 'clip' or 'siglip': another",
         ),
         ("model_type", "siglip", "model_type is 'siglip'"),
     ],

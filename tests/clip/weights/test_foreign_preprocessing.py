@@ -53,6 +53,29 @@ def test_preprocessing_is_read_kept_and_shown(folder, tmp_path):
     assert CLIPConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
+@pytest.mark.parametrize("given, found", [(2, "bilinear"), (3, "bicubic"), (None, "bicubic")])
+def test_the_interpolation_is_read_and_kept(tmp_path, state, given, found):
+    save_file(hugging_face(state), tmp_path / "model.safetensors")
+    write_json(tmp_path / "config.json", HF_CONFIG)
+    write_json(tmp_path / "preprocessor_config.json", PROCESSOR | {"resample": given})
+    config, arrays = read_checkpoint(tmp_path)
+    assert config.preprocessing.interpolation == found
+    # files and fingerprints of earlier versions stay what they are
+    assert "interpolation" not in repr(config)
+    assert ("interpolation" in config.to_dict()["preprocessing"]) == (found == "bilinear")
+    save_clip(tmp_path / "ours.safetensors", config, arrays)
+    assert read_checkpoint(tmp_path / "ours.safetensors")[0] == config
+
+
+@pytest.mark.parametrize("given", ["bilinear", "bicubic", "random", None])
+def test_open_clips_interpolation_is_that_of_its_evaluation(tmp_path, state, given):
+    save_file(state, tmp_path / "open_clip_model.safetensors")
+    cfg = PREPROCESS | {"interpolation": given}
+    write_json(tmp_path / "open_clip_config.json", OPEN_CLIP | {"preprocess_cfg": cfg})
+    found = read_checkpoint(tmp_path / "open_clip_model.safetensors")[0].preprocessing
+    assert found.interpolation == ("bilinear" if given == "bilinear" else "bicubic")
+
+
 def test_squashed_images(tmp_path, state, capsys):
     save_file(hugging_face(state), tmp_path / "model.safetensors")
     write_json(tmp_path / "config.json", HF_CONFIG)

@@ -1,6 +1,7 @@
 """Activation, head widths and preprocessing of a CLIP, which no tensor shows."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,9 +9,13 @@ from typing import Any, NamedTuple
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
+from vtd_jax.clip.towers.design import OPENAI as OPENAI_DESIGN
 from vtd_jax.clip.weights import hugging_face_config, open_clip_config
 from vtd_jax.clip.weights.files import Weights
 from vtd_jax.clip.weights.foreign import is_hugging_face
+from vtd_jax.clip.weights.kinds.pe_core import pe_core_settings
+from vtd_jax.clip.weights.kinds.siglip_config import siglip_settings
+from vtd_jax.clip.weights.kinds.tokenizers import check_gemma_settings
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
 from vtd_jax.errors import UserError, function, setting
@@ -18,7 +23,12 @@ from vtd_jax.terminal import say
 
 # widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
 WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
-_OPENAI = {"activation": "quick_gelu", "vision_head_width": 64, "text_head_width": 64}
+_OPENAI = {
+    "activation": "quick_gelu",
+    "vision_head_width": 64,
+    "text_head_width": 64,
+    "design": OPENAI_DESIGN,
+}
 # OpenAI's archives have these as buffers; its class, and open_clip, do not write them
 _OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 # field of `CLIPConfig` -> the argument that sets it
@@ -53,8 +63,9 @@ def settle(
       UserError: no source has them, or it contradicts the caller.
     """
     asked = {name: value for name, value in asked.items() if value is not None}
-    known = _beside(weights, tensors, sizes) or _openais(weights, tensors, sizes)
+    known = _beside(weights, tensors, sizes) or _of_their_own(weights, tensors, sizes)
     if known is None:
+        _check_design(sizes, where)
         check_tokenizer_files(weights.folder)
         images = _images(weights.folder, sizes["image_resolution"], is_hugging_face(tensors))
         fields = _asked_only(tensors, sizes, asked, where) | {"preprocessing": images}
@@ -93,21 +104,53 @@ def _beside(
     file = folder / (hugging_face_config if hugging_face else open_clip_config).CONFIG
     if weights.is_script or not file.is_file():
         return None
-    if hugging_face:
-        fields = hugging_face_config.hugging_face_settings(file, sizes)
+    kind = hugging_face_config.check_model_type(folder) if hugging_face else "clip"
+    if kind == "siglip":
+        fields = siglip_settings(file, sizes)
+        check_gemma_settings(folder)
     else:
-        fields = open_clip_config.open_clip_settings(file, sizes)
-    check_tokenizer_files(folder)
-    return Facts(fields | {"preprocessing": _images(folder, side, hugging_face)}, str(file))
+        if hugging_face:
+            fields = hugging_face_config.hugging_face_settings(file, sizes)
+        else:
+            fields = open_clip_config.open_clip_settings(file, sizes)
+        check_tokenizer_files(folder)
+    return Facts(fields | {"preprocessing": _images(folder, side, hugging_face, kind)}, str(file))
 
 
-def _images(folder: Path, side: int, hugging_face: bool) -> Preprocessing | None:
+def _images(
+    folder: Path, side: int, hugging_face: bool, kind: str = "clip"
+) -> Preprocessing | None:
     """The preprocessing in a folder's files, the weights' own format first; None for none."""
-    theirs = hugging_face_config.hugging_face_preprocessing
+    theirs = functools.partial(hugging_face_config.hugging_face_preprocessing, kind=kind)
     open_clips = open_clip_config.open_clip_preprocessing
     if hugging_face:
         return theirs(folder, side) or open_clips(folder, side)
     return open_clips(folder, side) or theirs(folder, side)
+
+
+def _of_their_own(
+    weights: Weights, tensors: Mapping[str, LazyTensor], sizes: Mapping[str, Any]
+) -> Facts | None:
+    """The facts of weights whose own names and sizes tell whose they are."""
+    if (fields := pe_core_settings(tensors, sizes)) is not None:
+        return Facts(fields, "Meta's PE-Core, whose names and sizes these are")
+    return None if _differences(sizes) else _openais(weights, tensors, sizes)
+
+
+def _differences(sizes: Mapping[str, Any]) -> list[str]:
+    """Fields of the design that are to be seen in the tensors and are not OpenAI's."""
+    return [name for name, x in sizes["seen"].items() if getattr(OPENAI_DESIGN, name) != x]
+
+
+def _check_design(sizes: Mapping[str, Any], where: str) -> None:
+    """Refuses towers of another design: what else is theirs, no argument says."""
+    if other := _differences(sizes):
+        raise UserError(
+            f"{where}: towers that are not OpenAI's ({', '.join(other)}), and nothing beside the "
+            "weights says what else is theirs: put the model's "
+            f"{hugging_face_config.CONFIG} there (SigLIP 2 of Hugging Face), or take the file of a "
+            f"published PE-Core; what {function('save_clip')} writes says it itself"
+        )
 
 
 def _openais(

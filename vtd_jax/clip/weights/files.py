@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 
+from vtd_jax.clip.hub.names import meant
 from vtd_jax.clip.weights.claims import check_names
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
@@ -19,9 +20,9 @@ from vtd_jax.untrusted.limits import SHARDS, SMALL_JSON_BYTES
 from vtd_jax.untrusted.regular_files import is_regular, open_regular
 
 SOURCES = (
-    "CLIP checkpoints: OpenAI's .pt files (addresses in clip/clip.py of github.com/openai/CLIP), "
-    "Hugging Face folders (openai/clip-vit-base-patch16), open_clip files "
-    "(huggingface.co/laion), or tiny, the one shipped here"
+    "CLIP checkpoints: by name (ViT-B/16, hf:openai/clip-vit-base-patch16, "
+    "open_clip:ViT-B-16/laion2b_s34b_b88k), OpenAI's .pt files, Hugging Face and open_clip files "
+    "or folders, or tiny, the one shipped here"
 )
 # the first of these in a folder is read; the first four are Hugging Face's, the others open_clip's
 FILES = (
@@ -77,7 +78,11 @@ def open_weights(
         if path.is_dir():
             path = _in_folder(path)
         if not path.exists():
-            raise UserError(f"{path}: no such file or folder. {sources}")
+            name = meant(str(path))
+            # a `Path` and what begins with ./ are never names
+            how = " (a text, no Path and without ./)" if name == str(path) else ""
+            instead = f"; did you mean the name {name}{how}?" if name else ""
+            raise UserError(f"{path}: no such file or folder{instead}. {sources}")
         if path.name.endswith(".index.json"):
             return _open_shards(path, stack)
         with open_regular(path, "checkpoint") as file:
@@ -176,8 +181,17 @@ def _open_safetensors(path: Path, stack: contextlib.ExitStack) -> Weights:
     )
 
 
-def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
-    """A model cut into several files, by the index that says which tensor is in which."""
+def shards_named(index: Path) -> list[str]:
+    """The files that the index of a model cut into several names, in order.
+
+    Raises:
+      UserError: it is no index, or names too many files or one of another folder.
+    """
+    return sorted(_shards(index))
+
+
+def _shards(index: Path) -> dict[str, list[str]]:
+    """Names of files in an index -> names of the tensors in each."""
     where = read_json(index).get("weight_map")
     if (
         not isinstance(where, dict)
@@ -191,10 +205,17 @@ def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
         listed[name].append(tensor)
     if len(listed) > SHARDS:
         raise UserError(f"{index}: {len(listed):,} files, expected at most {SHARDS}")
-    tensors: dict[str, LazyTensor] = {}
     for name in sorted(listed):
         if Path(name).name != name or name.endswith(".index.json"):
             raise UserError(f"{index}: shard {name!r} is not a file of the same folder")
+    return listed
+
+
+def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:
+    """A model cut into several files, by the index that says which tensor is in which."""
+    listed = _shards(index)
+    tensors: dict[str, LazyTensor] = {}
+    for name in sorted(listed):
         if not is_regular(index.parent / name):
             raise UserError(f"{index}: shard {name} is missing: download the whole folder")
         shard = open_weights(index.parent / name, stack).tensors

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from vtd_jax.clip.weights.kinds.timm_names import from_timm
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.errors import UserError
 
@@ -26,6 +27,13 @@ _HUGGING_FACE = [
         (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
         (r"^text_model\.final_layer_norm\.", "ln_final."),
         (r"^text_projection\.weight$", "text_projection"),
+        # SigLIP's pooling and text projection
+        (r"^vision_model\.head\.attention\.", "visual.attn_pool.attn."),
+        (r"^vision_model\.head\.mlp\.fc1\.", "visual.attn_pool.mlp.c_fc."),
+        (r"^vision_model\.head\.mlp\.fc2\.", "visual.attn_pool.mlp.c_proj."),
+        (r"^vision_model\.head\.", "visual.attn_pool."),
+        (r"^text_model\.head\.weight$", "text_projection"),
+        (r"^text_model\.head\.bias$", "text_projection_bias"),
         (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
         (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
         (r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
@@ -44,8 +52,10 @@ _WRAPPERS = re.compile(r"(?<![^.])(module|_orig_mod)\.")
 # one tensor of each tower in each naming; any prefix of it is a wrapper's
 _ANCHORS = (
     "visual.class_embedding",
+    "visual.attn_pool.probe",
     "visual.attnpool.positional_embedding",
     "vision_model.embeddings.class_embedding",
+    "vision_model.head.probe",
     "text_model.embeddings.token_embedding.weight",
     "text.token_embedding.weight",
     "token_embedding.weight",
@@ -53,7 +63,7 @@ _ANCHORS = (
 
 
 def is_hugging_face(names: Mapping[str, Any]) -> bool:
-    """True where tensors are named as in `transformers.CLIPModel`."""
+    """True where tensors are named as in `transformers.CLIPModel` and `SiglipModel`."""
     return any(name.startswith(("vision_model.", "text_model.")) for name in names)
 
 
@@ -115,10 +125,15 @@ def to_openai_names(tensors: dict[str, LazyTensor], where: str) -> dict[str, Laz
         tensors = _from_hugging_face(tensors, where)
     elif "text.token_embedding.weight" in tensors:
         tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
-    scale = tensors.get("logit_scale")
-    if scale is not None and scale.shape == (1,):
-        tensors["logit_scale"] = LazyTensor((), lambda: scale.read().reshape(()))
+        tensors = from_timm(tensors, where)
+    for name in ("logit_scale", "logit_bias"):
+        if name in tensors and tensors[name].shape == (1,):
+            tensors[name] = _scalar(tensors[name])
     return tensors
+
+
+def _scalar(tensor: LazyTensor) -> LazyTensor:
+    return LazyTensor((), lambda: tensor.read().reshape(()))
 
 
 def _from_hugging_face(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTensor]:

@@ -1,22 +1,25 @@
 """Reads Hugging Face's config.json and preprocessor_config.json beside the weights."""
 
 import math
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, Preprocessing
+from vtd_jax.clip.towers.design import OPENAI
 from vtd_jax.clip.weights.files import SOURCES, read_json
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
+from vtd_jax.terminal import say
 
 CONFIG = "config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
 
 # of transformers' PretrainedConfig: generation, training, storage and output formats; no tower
 # computes with them
-_IRRELEVANT = (
+IRRELEVANT = (
     "_attn_implementation_autoset", "_commit_hash", "_name_or_path", "add_cross_attention",
     "architectures", "attention_dropout", "bad_words_ids", "begin_suppress_tokens",
     "chunk_size_feed_forward", "cross_attention_hidden_size", "decoder_start_token_id",
@@ -34,10 +37,18 @@ _IRRELEVANT = (
     "transformers_version", "typical_p", "use_bfloat16", "use_cache",
 )  # fmt: skip
 _TOKENIZERS = ("CLIPTokenizer", "CLIPTokenizerFast")
-_PROCESSORS = (
-    "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor",
-)  # fmt: skip
-_ACTIVATIONS = {
+_KINDS = ("clip", "siglip")
+# by the kind of model: names, mean and deviation that a file may leave out, and whether the middle
+# is cropped where it does not say
+_PROCESSORS = {
+    "clip": (
+        "CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil",
+        "CLIPFeatureExtractor",
+    ),
+    "siglip": ("SiglipImageProcessor", "SiglipImageProcessorFast", "SiglipImageProcessorPil"),
+}  # fmt: skip
+_STATISTICS = {"clip": (OPENAI_MEAN, OPENAI_STD), "siglip": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))}
+ACTIVATIONS = {
     "quick_gelu": "quick_gelu",
     "gelu": "gelu",
     "gelu_pytorch_tanh": "gelu_tanh",
@@ -51,11 +62,11 @@ _NOT_PIXELS = (
 )  # fmt: skip
 
 
-def check_model_type(folder: Path) -> None:
-    """Refuses the folder of another kind of model, whose tensors may have the same names.
+def check_model_type(folder: Path) -> str:
+    """The kind of model in a folder, "clip" or "siglip"; "clip" where no `config.json` says it.
 
     Raises:
-      UserError: `model_type` in `config.json` is not "clip".
+      UserError: `model_type` is another one, whose tensors may have the same names.
     """
     file = folder / CONFIG
     kind = read_json(file).get("model_type", "clip") if file.is_file() else "clip"
@@ -65,16 +76,17 @@ def check_model_type(folder: Path) -> None:
             "tower only; both towers are needed: take the folder of the whole CLIPModel that it "
             f"is from. {SOURCES}"
         )
-    if kind != "clip":
+    if kind not in _KINDS:
         raise UserError(
-            f"{file}: model_type is {brief(kind)}, expected 'clip': another model, or another "
-            "tokenizer, that is not supported (OpenAI's, LAION's, MetaCLIP's first and DFN's "
-            "CLIPs are)"
+            f"{file}: model_type is {brief(kind)}, expected 'clip' or 'siglip': another model, or "
+            "another tokenizer, that is not supported (OpenAI's, LAION's, MetaCLIP's first and "
+            "DFN's CLIPs are, and SigLIP 2 of a fixed resolution)"
         )
+    return kind
 
 
 def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Activation and head widths from a `config.json`.
+    """Activation, head widths and design from a `config.json`.
 
     Args:
       file: it; numbers that it leaves out have `transformers`' defaults (8 and 12 heads,
@@ -84,9 +96,9 @@ def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any
     Raises:
       UserError: a file of another model, or a key or value that this CLIP does not have.
     """
-    check_model_type(file.parent)
     keys = Keys(read_json(file), file)
-    keys.ignore(_IRRELEVANT, "model_type")
+    check_plain(file, sizes)
+    keys.ignore(IRRELEVANT, "model_type")
     keys.same("projection_dim", sizes["embed_dim"])
     keys.same("tokenizer_class", *_TOKENIZERS)
     found, activations = {}, {}
@@ -96,13 +108,22 @@ def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any
     keys.finish()
     if len(set(activations.values())) > 1:
         raise UserError(f"{file}: hidden_act is {activations}, expected the same in both towers")
-    return found | {"activation": activations["text"]}
+    return found | {"activation": activations["text"], "design": OPENAI}
+
+
+def check_plain(file: Path, sizes: Mapping[str, Any]) -> None:
+    """Raises a `UserError` for weights whose design is not OpenAI's, beside a config that it is."""
+    if other := [name for name, x in sizes["seen"].items() if getattr(OPENAI, name) != x]:
+        raise UserError(
+            f"{file}: of a CLIP with OpenAI's towers, but the weights beside it have others "
+            f"({', '.join(other)}): a config of other weights"
+        )
 
 
 def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     """Head width and activation of one tower; the rest is checked."""
     # projection_dim of a tower is read by transformers' one-tower models only
-    part.ignore(_IRRELEVANT, "projection_dim", "tokenizer_class")
+    part.ignore(IRRELEVANT, "projection_dim", "tokenizer_class")
     width = sizes[f"{tower}_width"]
     part.same("model_type", f"clip_{tower}_model", "clip")
     part.same("hidden_size", width)
@@ -125,19 +146,20 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     if width % heads:
         raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
     act = part.get("hidden_act", "quick_gelu")
-    if not isinstance(act, str) or act not in _ACTIVATIONS:
-        raise part.wrong("hidden_act", f"one of {', '.join(_ACTIVATIONS)}")
+    if not isinstance(act, str) or act not in ACTIVATIONS:
+        raise part.wrong("hidden_act", f"one of {', '.join(ACTIVATIONS)}")
     part.finish()
-    return width // heads, _ACTIVATIONS[act]
+    return width // heads, ACTIVATIONS[act]
 
 
-def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
+def hugging_face_preprocessing(folder: Path, side: int, kind: str = "clip") -> Preprocessing | None:
     """What the image processor's file in a folder says; None where there is none.
 
     Args:
       folder: where `preprocessor_config.json` would be, or `processor_config.json` with an
         `image_processor`.
       side: of the images that the tower takes, pixels.
+      kind: of model, from `check_model_type`.
 
     Raises:
       UserError: a key or value that frames cannot go through here.
@@ -152,33 +174,36 @@ def hugging_face_preprocessing(folder: Path, side: int) -> Preprocessing | None:
             return None
         keys = whole.part("image_processor")
     keys.ignore(_NOT_PIXELS)
-    keys.same("image_processor_type", *_PROCESSORS)
-    keys.same("feature_extractor_type", *_PROCESSORS)
+    keys.same("image_processor_type", *_PROCESSORS[kind])
+    keys.same("feature_extractor_type", *_PROCESSORS[kind])
     for step in ("do_resize", "do_rescale", "do_normalize"):
         keys.same(step, True)
     keys.off("do_pad", "use_square_size")
-    # videos are scaled bilinearly whatever images were (docs/method.md, section 6)
+    # Pillow's numbers
     keys.same("resample", 3, 2)
+    interpolation = "bilinear" if keys.get("resample", 3) == 2 else "bicubic"
     factor = keys.get("rescale_factor", 1 / 255)
     if type(factor) is not float or not math.isclose(factor, 1 / 255, rel_tol=1e-6):
         raise keys.wrong("rescale_factor", "1 / 255")
-    mean, std = keys.get("image_mean", OPENAI_MEAN), keys.get("image_std", OPENAI_STD)
-    resize = _resize(keys, side)
+    mean, std = _STATISTICS[kind]
+    mean, std = keys.get("image_mean", mean), keys.get("image_std", std)
+    resize = _resize(keys, side, kind == "clip")
     keys.finish()
     try:
-        return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
+        fields = {"mean": mean, "std": std, "resize": resize, "interpolation": interpolation}
+        return Preprocessing.from_dict(fields)
     except UserError as error:
         raise UserError(f"{file}: image_{error}") from None
 
 
-def _resize(keys: Keys, side: int) -> str:
-    """How the whole image becomes a square of the tower's side."""
-    size, cropped = keys.get("size", 224), keys.get("do_center_crop", True)
+def _resize(keys: Keys, side: int, cropped: bool) -> str:
+    """How the whole image becomes a square of the tower's side; cropped where nothing says so."""
+    size, cropped = keys.get("size", 224), keys.get("do_center_crop", cropped)
     crop = keys.get("crop_size", 224)
     square = {"height": side, "width": side}
     if size == square and (cropped is False or crop in (side, square)):
         return "squash"
-    # a short side of round(256 / 224 · side) before the crop is how videos are scaled here anyway
+    # a short side of round(256 / 224 · side) before the crop is what preprocess=release does
     short = (
         size.get("shortest_edge")
         if isinstance(size, dict) and set(size) == {"shortest_edge"}
@@ -191,6 +216,12 @@ def _resize(keys: Keys, side: int) -> str:
         )
     if cropped is not True:
         raise keys.wrong("do_center_crop", "true")
+    if short != side:
+        say(
+            f"note: {keys.file}: size is {short}, of which the middle {side} was taken; here "
+            f"preprocess=clip scales to a short side of {side}, preprocess=release to {short}",
+            sys.stderr,
+        )
     if crop not in (side, square):
         raise keys.wrong("crop_size", f"{side}, the tower's image size")
     return "shortest"

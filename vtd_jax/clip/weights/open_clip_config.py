@@ -1,11 +1,15 @@
 """Reads open_clip's config beside the weights: model and preprocessing in one file."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI_MEAN, OPENAI_STD, RESIZE, Preprocessing
+from vtd_jax.clip.towers.design import OPENAI
 from vtd_jax.clip.weights.files import read_json
+from vtd_jax.clip.weights.hugging_face_config import check_plain
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
@@ -33,8 +37,18 @@ _OTHER_BLOCKS = (
 )  # fmt: skip
 
 
+# timm's name of the image tower -> the published CLIP
+_PE_CORE = {
+    "vit_pe_core_tiny_patch16_384": "PE-Core-T/16-384",
+    "vit_pe_core_small_patch16_384": "PE-Core-S/16-384",
+    "vit_pe_core_base_patch16_224": "PE-Core-B/16-224",
+    "vit_pe_core_large_patch14_336": "PE-Core-L/14-336",
+    "vit_pe_core_gigantic_patch14_448": "PE-Core-G/14-448",
+}
+
+
 def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
-    """Activation and head widths from an `open_clip_config.json`, or from one of open_clip's
+    """Activation, head widths and design from an `open_clip_config.json`, or one of open_clip's
     `model_configs`, its `model_cfg`.
 
     Args:
@@ -46,12 +60,19 @@ def open_clip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
       UserError: a file of another model, or a key or value that this CLIP does not have.
     """
     whole = Keys(read_json(file), file)
+    model = whole.part("model_cfg")
     if "model_cfg" not in whole and "vision_cfg" in whole:
-        return _model(whole, sizes)
-    settings = _model(whole.part("model_cfg"), sizes)
-    # see open_clip_preprocessing
-    whole.ignore("preprocess_cfg")
-    whole.finish()
+        model = whole
+    timm = model.part("vision_cfg").get("timm_model_name")
+    if isinstance(timm, str) and timm in _PE_CORE:
+        settings = _pe_core(model, CLIPConfig.named(_PE_CORE[timm]), sizes)
+    else:
+        check_plain(file, sizes)
+        settings = _model(model, sizes) | {"design": OPENAI}
+    if model is not whole:
+        # see open_clip_preprocessing
+        whole.ignore("preprocess_cfg")
+        whole.finish()
     return settings
 
 
@@ -98,6 +119,39 @@ def _model(keys: Keys, sizes: Mapping[str, Any]) -> dict[str, Any]:
         "activation": activations["text_cfg"],
         "vision_head_width": head_width,
         "text_head_width": heads,
+    }
+
+
+def _pe_core(keys: Keys, known: CLIPConfig, sizes: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a PE-Core whose image tower is timm's: it has a bias behind its projection."""
+    design = dataclasses.replace(known.design, image_projection_bias=True)
+    of_known = {name: getattr(known, name) for name in sizes if name != "seen"}
+    of_known |= {name: getattr(design, name) for name in sizes["seen"]}
+    wrong = [name for name, x in (sizes | sizes["seen"]).items() if of_known.get(name, x) != x]
+    if wrong:
+        raise UserError(
+            f"{keys.file}: names a {known.architecture}, but the weights beside it have another "
+            f"{', '.join(wrong)}: a config of other weights"
+        )
+    keys.same("embed_dim", sizes["embed_dim"])
+    keys.off("quick_gelu", "init_logit_bias", "multimodal_cfg")
+    keys.ignore(_OF_MODEL)
+    vision, text = keys.part("vision_cfg"), keys.part("text_cfg")
+    vision.same("image_size", sizes["image_resolution"], [sizes["image_resolution"]] * 2)
+    vision.same("timm_pool", "map")
+    vision.off("timm_proj", "timm_proj_bias")
+    vision.ignore("timm_model_name", "timm_model_pretrained", "timm_drop", "timm_drop_path")
+    vision.ignore("patch_dropout")
+    vision.finish()
+    activation, head_width = _both(text, "text", False, sizes), _text(text, sizes)
+    keys.finish()
+    if activation != known.activation:
+        raise UserError(f"{keys.file}: text_cfg.act_kwargs make {activation}, expected gelu")
+    return {
+        "activation": activation,
+        "vision_head_width": known.vision_head_width,
+        "text_head_width": head_width,
+        "design": design,
     }
 
 
@@ -170,8 +224,10 @@ def _preprocessing(whole: Keys, file: Path, side: int) -> Preprocessing:
     keys = whole.part("preprocess_cfg")
     keys.same("size", side, [side, side])
     keys.same("mode", "RGB")
-    # videos are scaled bilinearly whatever images were (docs/method.md, section 6)
     keys.same("interpolation", "bicubic", "bilinear", "random")
+    # "random" is of training; there open_clip evaluates with bicubic
+    bilinear = keys.get("interpolation") == "bilinear"
+    interpolation = "bilinear" if bilinear else "bicubic"
     # only resize_mode "longest" fills, and that is refused
     keys.ignore("fill_color")
     mean, std = keys.get("mean", OPENAI_MEAN), keys.get("std", OPENAI_STD)
@@ -184,6 +240,7 @@ def _preprocessing(whole: Keys, file: Path, side: int) -> Preprocessing:
             f"{', '.join(RESIZE)}"
         )
     try:
-        return Preprocessing.from_dict({"mean": mean, "std": std, "resize": resize})
+        fields = {"mean": mean, "std": std, "resize": resize, "interpolation": interpolation}
+        return Preprocessing.from_dict(fields)
     except UserError as error:
         raise UserError(f"{file}: preprocess_cfg.{error}") from None

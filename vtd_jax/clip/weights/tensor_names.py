@@ -27,7 +27,7 @@ class Tensor(NamedTuple):
 
 def tensors(config: CLIPConfig) -> list[Tensor]:
     """Every tensor of a checkpoint of this configuration."""
-    width = config.text_width
+    width, design = config.text_width, config.design
     return [
         *(_resnet(config) if config.is_resnet else _vit(config)),
         _same("token_embedding.weight", ("text", "token_embedding"), config.vocab_size, width),
@@ -37,7 +37,12 @@ def tensors(config: CLIPConfig) -> list[Tensor]:
         *_blocks("transformer", ("text",), config.text_layers, width, config.text_mlp_width),
         *_norm("ln_final", ("text", "ln_final"), width),
         _same("text_projection", ("text", "text_projection"), width, config.embed_dim),
+        *_where(
+            design.text_projection_bias,
+            _same("text_projection_bias", ("text", "text_projection_bias"), config.embed_dim),
+        ),
         _same("logit_scale", ("logit_scale",)),
+        *_where(design.sigmoid, _same("logit_bias", ("logit_bias",))),
     ]
 
 
@@ -51,16 +56,36 @@ def _vit(config: CLIPConfig) -> list[Tensor]:
     layers = config.vision_layers
     assert isinstance(patch, int)
     assert isinstance(layers, int)
-    rows = 1 + config.grid**2
-    embedding = "positional_embedding"
-    return [
+    design, embedding = config.design, "positional_embedding"
+    out = [
         Tensor("visual.conv1.weight", (*at, "patch_kernel"), "patch", (width, 3, patch, patch)),
-        _same("visual.class_embedding", (*at, "class_embedding"), width),
-        _same(f"visual.{embedding}", (*at, embedding), rows, width),
-        *_norm("visual.ln_pre", (*at, "ln_pre"), width),
+        *_where(design.patch_bias, _same("visual.conv1.bias", (*at, "patch_bias"), width)),
+        *_where(
+            design.class_token, _same("visual.class_embedding", (*at, "class_embedding"), width)
+        ),
+        _same(f"visual.{embedding}", (*at, embedding), design.class_token + config.grid**2, width),
+        *_where(design.pre_norm, *_norm("visual.ln_pre", (*at, "ln_pre"), width)),
         *_blocks("visual.transformer", at, layers, width, config.vision_mlp_width),
         *_norm("visual.ln_post", (*at, "ln_post"), width),
-        _same("visual.proj", (*at, "proj"), width, config.embed_dim),
+    ]
+    if design.pooling == "attention":
+        out += _pool(width, design.pooling_mlp_width)
+    if design.image_projection:
+        out.append(_same("visual.proj", (*at, "proj"), width, config.embed_dim))
+    if design.image_projection_bias:
+        out.append(_same("visual.proj_bias", (*at, "proj_bias"), config.embed_dim))
+    return out
+
+
+def _pool(width: int, hidden: int) -> list[Tensor]:
+    """Attention pooling under the names of Meta's PE, which extend OpenAI's."""
+    name, path = "visual.attn_pool", ("visual", "pool")
+    return [
+        _same(f"{name}.probe", (*path, "probe"), 1, 1, width),
+        *_attention(f"{name}.attn", (*path, "qkv"), (*path, "out"), width),
+        *_norm(f"{name}.layernorm", (*path, "layernorm"), width),
+        *_linear(f"{name}.mlp.c_fc", (*path, "c_fc"), width, hidden),
+        *_linear(f"{name}.mlp.c_proj", (*path, "c_proj"), hidden, width),
     ]
 
 
@@ -68,17 +93,23 @@ def _blocks(prefix: str, at: Path, layers: int, width: int, mlp_width: int | Non
     out, hidden = [], mlp_width or 4 * width
     for i in range(layers):
         name, path = f"{prefix}.resblocks.{i}", (*at, "blocks", i)
-        qkv, attn = (*path, "attn", "qkv"), f"{name}.attn"
+        attention = (*path, "attn")
         out += [
             *_norm(f"{name}.ln_1", (*path, "ln_1"), width),
-            Tensor(f"{attn}.in_proj_weight", (*qkv, "kernel"), "linear", (3 * width, width)),
-            _same(f"{attn}.in_proj_bias", (*qkv, "bias"), 3 * width),
-            *_linear(f"{attn}.out_proj", (*path, "attn", "out"), width, width),
+            *_attention(f"{name}.attn", (*attention, "qkv"), (*attention, "out"), width),
             *_norm(f"{name}.ln_2", (*path, "ln_2"), width),
             *_linear(f"{name}.mlp.c_fc", (*path, "c_fc"), width, hidden),
             *_linear(f"{name}.mlp.c_proj", (*path, "c_proj"), hidden, width),
         ]
     return out
+
+
+def _attention(name: str, qkv: Path, out: Path, width: int) -> list[Tensor]:
+    return [
+        Tensor(f"{name}.in_proj_weight", (*qkv, "kernel"), "linear", (3 * width, width)),
+        _same(f"{name}.in_proj_bias", (*qkv, "bias"), 3 * width),
+        *_linear(f"{name}.out_proj", out, width, width),
+    ]
 
 
 def _resnet(config: CLIPConfig) -> list[Tensor]:
@@ -130,6 +161,10 @@ def _linear(name: str, path: Path, n_in: int, n_out: int) -> list[Tensor]:
         Tensor(f"{name}.weight", (*path, "kernel"), "linear", (n_out, n_in)),
         _same(f"{name}.bias", (*path, "bias"), n_out),
     ]
+
+
+def _where(there: bool, *found: Tensor) -> tuple[Tensor, ...]:
+    return found if there else ()
 
 
 def _same(name: str, path: Path, *shape: int) -> Tensor:

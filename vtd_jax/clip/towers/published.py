@@ -1,0 +1,85 @@
+"""Sizes of published CLIPs that are not OpenAI's, as fields of `CLIPConfig`."""
+
+from typing import Any
+
+from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.towers.design import pe_core, siglip
+
+# images of SigLIP 2 and PE: mean and deviation of a half, scaled to a square, bilinearly
+HALVES = Preprocessing((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "squash", "bilinear")
+# name -> layers, width and heads of the image tower, patch and image side, and width, layers and
+# positions of the text tower, which embeds in as many channels
+_PE_CORE = {
+    "PE-Core-T/16-384": (12, 192, 3, 16, 384, 512, 12, 32),
+    "PE-Core-S/16-384": (12, 384, 6, 16, 384, 512, 12, 32),
+    "PE-Core-B/16-224": (12, 768, 12, 16, 224, 1024, 24, 32),
+    "PE-Core-L/14-336": (24, 1024, 16, 14, 336, 1024, 24, 32),
+    "PE-Core-G/14-448": (50, 1536, 16, 14, 448, 1280, 24, 72),
+}
+# name -> layers, width, heads and MLP width of the image tower, patch and image side, and width,
+# layers and MLP width of the text tower
+_BASE, _LARGE = (12, 768, 12, 3072), (24, 1024, 16, 4096)
+_SO400M, _GIANT = (27, 1152, 16, 4304), (40, 1536, 16, 6144)
+_BASE_TEXT, _LARGE_TEXT, _SO400M_TEXT = (768, 12, 3072), (1024, 24, 4096), (1152, 27, 4304)
+_SIGLIP2 = {
+    "SigLIP2-B/32-256": (*_BASE, 32, 256, *_BASE_TEXT),
+    **{f"SigLIP2-B/16-{side}": (*_BASE, 16, side, *_BASE_TEXT) for side in (224, 256, 384, 512)},
+    **{f"SigLIP2-L/16-{side}": (*_LARGE, 16, side, *_LARGE_TEXT) for side in (256, 384, 512)},
+    "SigLIP2-SO400M/14-224": (*_SO400M, 14, 224, *_SO400M_TEXT),
+    **{
+        f"SigLIP2-SO400M/16-{side}": (*_SO400M, 16, side, *_SO400M_TEXT) for side in (256, 384, 512)
+    },
+    **{f"SigLIP2-g/16-{side}": (*_GIANT, 16, side, *_SO400M_TEXT) for side in (256, 384)},
+}
+_TEXT_HEADS = {768: 12, 1024: 16, 1152: 16}
+
+
+def _of_pe_core(
+    layers: int, width: int, heads: int, patch: int, side: int, text: int, depth: int, length: int
+) -> dict[str, Any]:
+    giant = width == 1536
+    return {
+        "embed_dim": text,
+        "image_resolution": side,
+        "vision_layers": layers,
+        "vision_width": width,
+        "vision_patch_size": patch,
+        "text_width": text,
+        "text_layers": depth,
+        "context_length": length,
+        "activation": "gelu",
+        "vision_head_width": width // heads,
+        "vision_mlp_width": 8960 if giant else None,
+        "preprocessing": HALVES,
+        "design": pe_core(width, class_token=not giant),
+    }
+
+
+def _of_siglip2(
+    layers: int, width: int, heads: int, mlp: int, patch: int, side: int, text: int, depth: int,
+    text_mlp: int,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "embed_dim": width,
+        "image_resolution": side,
+        "vision_layers": layers,
+        "vision_width": width,
+        "vision_patch_size": patch,
+        "text_width": text,
+        "text_layers": depth,
+        "context_length": 64,
+        "vocab_size": 256_000,
+        "activation": "gelu_tanh",
+        "vision_head_width": width // heads,
+        "text_head_width": text // _TEXT_HEADS[text],
+        "vision_mlp_width": mlp,
+        "text_mlp_width": text_mlp,
+        "preprocessing": HALVES,
+        "design": siglip(heads, mlp),
+    }
+
+
+# name -> the fields of `CLIPConfig`
+PE_CORE = {name: _of_pe_core(*sizes) for name, sizes in _PE_CORE.items()}
+SIGLIP2 = {name: _of_siglip2(*sizes) for name, sizes in _SIGLIP2.items()}
+OTHERS = PE_CORE | SIGLIP2
