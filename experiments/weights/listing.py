@@ -1,0 +1,52 @@
+"""The table of weights that have a name of their own."""
+
+from pathlib import Path
+
+from vtd_jax.clip.config import CLIPConfig
+from vtd_jax.clip.hub.consent import amount
+from vtd_jax.clip.hub.names import OF_OPEN_CLIP, TINY
+from vtd_jax.clip.hub.open_clip import OPEN_CLIP
+from vtd_jax.clip.hub.openai import OPENAI
+from vtd_jax.clip.hub.resolve import held
+from vtd_jax.clip.weights.checkpoints import TINY_CLIP
+from vtd_jax.errors import UserError
+from vtd_jax.terminal import counted, show_table
+
+COLUMNS = ("name", "size", "activation", "from", "here")
+
+
+def show_list() -> str:
+    """Prints the table; returns a line about it."""
+    size = amount(TINY_CLIP.stat().st_size)
+    rows = [(TINY, size, CLIPConfig.named(TINY).activation, "this package", str(TINY_CLIP))]
+    for name, one in OPENAI.items():
+        here = _held(f"openai:{name}")
+        size = f"about {amount(one.about_bytes)}" if here is None else _size(here)
+        rows.append((name, size, "quick_gelu", "OpenAI", _shown(here)))
+    for name, row in OPEN_CLIP.items():
+        here = _held(f"{OF_OPEN_CLIP}{name}")
+        size = "" if here is None else _size(here)
+        place = f"hf:{row.repository}"
+        rows.append((f"{OF_OPEN_CLIP}{name}", size, row.activation, place, _shown(here)))
+    title = "weights by name; any other of the Hugging Face Hub is hf:ORG/MODEL[@REVISION][/FILE]"
+    show_table(
+        title, COLUMNS, rows, numbers=("size",), whole=("name",), less=("from", "activation")
+    )
+    present = sum(row[-1] not in ("", "damaged") for row in rows)
+    return f"{counted(len(rows), 'name')}, {present} on this machine; get NAME downloads one"
+
+
+def _held(name: str) -> Path | str | None:
+    try:
+        return held(name)
+    except UserError:
+        # get says how; the list goes on
+        return "damaged"
+
+
+def _size(here: Path | str) -> str:
+    return amount(Path(here).stat().st_size) if isinstance(here, Path) else ""
+
+
+def _shown(here: Path | str | None) -> str:
+    return "" if here is None else str(here)
