@@ -28,7 +28,12 @@ from absl import flags
 
 from experiments.common import cli
 from vtd_jax.errors import UserError
-from vtd_jax.evaluate.comparison import comparison_table, describe_runs, own_table
+from vtd_jax.evaluate.comparison import (
+    comparison_table,
+    describe_runs,
+    own_table,
+    preprocess_differs,
+)
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
@@ -36,7 +41,7 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.outputs import check_suffix
-from vtd_jax.terminal import say
+from vtd_jax.terminal import say, warn
 
 STEM = flags.DEFINE_string(
     "stem", "results", "which evaluation of a workdir: the files STEM_scores.npz and STEM.json"
@@ -75,12 +80,13 @@ def compared(sides: list[list[Path]]) -> Table:
     # a run may be compared with itself
     runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
     matched = dict(zip(runs, match(runs, COMMON.value)))
-    about = describe_runs(
-        [
-            {str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side}
-            for side in sides
-        ]
-    )
+    told = [
+        {str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side}
+        for side in sides
+    ]
+    if ways := preprocess_differs(told):
+        warn(f"the runs differ in preprocess: {ways}")
+    about = describe_runs(told)
     return comparison_table(*([matched[str(file)] for file in side] for side in sides), about)
 
 

@@ -29,11 +29,12 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import config_flag, hosts, limit_flags, runs
+from experiments.common import config_flag, download_flag, hosts, limit_flags, runs
 from experiments.common.evaluation import stem_of
 from vtd_jax.backend import describe_devices
 from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.outputs import fit_of
 from vtd_jax.evaluate.scores import SUFFIX as SUFFIX_OF_SCORES
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.locks import locked_outputs
@@ -57,6 +58,7 @@ ENDS = (".md", ".csv", ".json", "_per_class.csv", "_confusions.csv", SUFFIX_OF_S
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(download_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string(
@@ -163,14 +165,18 @@ def main() -> str:
         if is_first():
             say(f"learnt: {prepared.learnt}")
             say(f"device: {describe_devices(run_devices(prepared.config.devices))}")
+            clip = prepared.model.clip.config
+            fit = fit_of(prepared.config, clip)
+            say(f"preprocess: {fit.describe(clip.image_resolution)}")
         table = runs.score_run(
             workdir, prepared.config, prepared.splits, prepared.model, prepared.learnt,
             prepared.training, step=prepared.step, stem=prepared.stem,
         )  # fmt: skip
     table.show()
+    way = f"preprocess={prepared.config.data.preprocess}"
     return (
-        f"{headline(table)}; wrote {results}.md, .csv, .json, _per_class.csv, _confusions.csv, "
-        "_scores.npz"
+        f"{headline(table)} ({way}); wrote {results}.md, .csv, .json, _per_class.csv, "
+        "_confusions.csv, _scores.npz"
     )
 
 

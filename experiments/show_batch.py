@@ -10,8 +10,9 @@ Examples:
 The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is
 that picture in fewer colours. Rows: the view of evaluation; a training clip for each of --draws
 epochs from --epoch on, exactly as training with this seed gets it, with its box on the uncropped
-frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames and
-records; flags override it.
+frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames,
+preprocessing and records; flags override it. The CLIP of the config says whether its frames are
+squashed and with which filter; it must be on this machine.
 """
 
 import tempfile
@@ -21,16 +22,21 @@ import numpy as np
 from absl import flags
 
 from experiments.common import cli, config_flag, limit_flags
+from vtd_jax.clip.preprocessing import OPENAI
+from vtd_jax.clip.weights.checkpoints import read_config
 from vtd_jax.errors import UserError
+from vtd_jax.model.preprocess import scaling
 from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.outputs import check_suffix
 from vtd_jax.report.augmentations import augmentations_picture, clip_rows
 from vtd_jax.scenes.render import render_clip, write_mp4
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.records import Example, open_records, record_names
+from vtd_jax.video.scaling.fit import PREPROCESS as WAYS
+from vtd_jax.video.scaling.fit import Fit
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
@@ -46,6 +52,9 @@ SEED = flags.DEFINE_integer("seed", None, "of the draws; 0, or the config's", lo
 EPOCH = flags.DEFINE_integer("epoch", 0, "of the first draw, from 0", lower_bound=0)
 INDEX = flags.DEFINE_integer("index", 0, "position of the video in its list, from 0", lower_bound=0)
 DRAWS = flags.DEFINE_integer("draws", 4, "training clips, one an epoch", lower_bound=0)
+PREPROCESS = flags.DEFINE_enum(
+    "preprocess", None, list(WAYS), "how frames are scaled; release, or the config's"
+)
 RENDERED = "orange striped arrow"
 
 
@@ -65,15 +74,39 @@ def main() -> str:
     )
     example, name = open_video(config)
     augment = config.augment if config else Augment()
+    fit = chosen_fit(config)
     spec = BatchSpec(
-        "train", frames, SIZE.value, batch_size=1, seed=seed, sample="segments", augment=augment
+        *("train", frames, SIZE.value),
+        batch_size=1,
+        seed=seed,
+        sample="segments",
+        augment=augment,
+        fit=fit,
     )
     rows = clip_rows(example, spec, INDEX.value, range(EPOCH.value, EPOCH.value + DRAWS.value))
     out.parent.mkdir(parents=True, exist_ok=True)
     title = f"{name}: {example.file}, {counted(example.num_frames, 'frame')}"
+    title += f"; {fit.describe(SIZE.value)}"
     augmentations_picture(out, rows, title)
     drawn = f"{counted(frames, 'frame')}, {counted(DRAWS.value, 'training draw')}"
-    return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}"
+    way = f"preprocess={fit.preprocess}"
+    return f"wrote {out}: {example.file} ({name}), {drawn} of seed {seed}, {way}"
+
+
+def chosen_fit(config: RunConfig | None) -> Fit:
+    """How frames are scaled: with the squash and the filter of the config's CLIP."""
+    way = PREPROCESS.value or (config.data.preprocess if config else "release")
+    if config is None or (way == "release" and config.model.normalization != "clip"):
+        # nothing depends on the CLIP; without a config it is one of OpenAI's
+        return Fit(way)
+    own, path = OPENAI, config.clip.path
+    try:
+        if not path:
+            raise UserError("clip.path: empty")
+        own = read_config(path, **config.clip.asked, download=False).preprocessing
+    except UserError as error:
+        warn(f"the frames are drawn as OpenAI's CLIPs take them; the config's may not: {error}")
+    return Fit(**scaling(way, config.model.normalization, own))
 
 
 def open_video(config: RunConfig | None) -> tuple[Example, str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import config_flag, hosts, limit_flags, runs
+from experiments.common import config_flag, download_flag, hosts, limit_flags, runs
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -34,6 +34,7 @@ from vtd_jax.video.records import Records
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(download_flag)
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(hosts)
 WORKDIR = flags.DEFINE_string(
@@ -105,9 +106,10 @@ def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
             f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"
         )
     table.show()
+    way = f"preprocess={prepared.config.data.preprocess}"
     return (
-        f"trained to step {step}: {headline(table)}; wrote {workdir}/results.md, metrics.csv, "
-        "checkpoints/"
+        f"trained to step {step}: {headline(table)} ({way}); wrote {workdir}/results.md, "
+        "metrics.csv, checkpoints/"
     )
 
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "console": set(),
     "untrusted": set(),
-    "clip": {"untrusted"},
+    "clip": {"console", "untrusted"},
     "video": {"console", "untrusted"},
     "scenes": {"video"},
     "model": {"clip", "untrusted"},

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import filelock
 import pytest
@@ -71,6 +72,23 @@ def test_a_file_system_without_locks_uses_the_file(tmp_path, monkeypatch):
     with pytest.raises(KeyError), locked(tmp_path / "lock", "x"):
         raise KeyError
     assert not (tmp_path / "lock.soft").exists()
+
+
+def test_who_waits_on_such_a_file_system_says_what_to_remove(tmp_path, monkeypatch, capsys):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(filelock.FileLock, "acquire", no_locks)
+    soft = tmp_path / "lock.soft"
+    # of another host, whose processes nobody here can ask about
+    soft.write_text("1\nelsewhere\n")
+    cleaner = threading.Timer(0.5, soft.unlink)
+    cleaner.start()
+    with locked(tmp_path / "lock", "weights", waits=True):
+        assert soft.exists()
+    cleaner.join()
+    line = f"weights: waiting for a process; if it is gone, remove {soft}\n"
+    assert capsys.readouterr().err == line
 
 
 def test_outputs_are_held_and_no_lock_file_stays(tmp_path):

@@ -24,6 +24,9 @@ OTHERS = {
         "--xla_jf_dump_llo_text",
         "--xla_jf_dump_llo_pass_label_regex",
     },
+    # names of the hub
+    "clip/hub/hub_cache.py": {"--"},
+    "clip/hub/names.py": {"--"},
     "evaluate/checkout.py": {"--short=12", "--porcelain"},  # git
     "evaluate/plots.py": {"--"},  # a dashed line
     "video/ingest/run.py": {"--"},  # Beam's own parser

@@ -2,7 +2,7 @@
 
 import vtd_jax
 
-model = vtd_jax.load("ViT-B-16.pt")
+model = vtd_jax.load("ViT-B/16", download=True)
 print(model.predict("clip.mp4", ["arm wrestling", "hugging"]).top())
 """
 

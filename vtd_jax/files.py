@@ -1,4 +1,4 @@
-"""Writes and removes files safely: written whole or not at all, never through links."""
+"""Writes and removes files safely: whole or not at all, never through links; the cache folder."""
 
 import contextlib
 import errno
@@ -15,6 +15,9 @@ from typing import TextIO
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import NAME_BYTES, shortened
 
+CACHE_VARIABLE = "VTD_JAX_CACHE"
+# modes of folders that only the user may write, and of those that only the user may read
+NOT_WRITABLE, PRIVATE = 0o755, 0o700
 # no space or quota left, or a file larger than allowed
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -206,3 +209,50 @@ def likely(path: Path) -> Path | None:
             part = found[0]
         here /= part
     return here if parts and str(here) != str(path) else None
+
+
+def cache_folder(given: str | os.PathLike | None = None) -> Path:
+    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it may be missing.
+
+    Raises:
+      UserError: as `home`.
+    """
+    if given:
+        return home(Path(given), "cache")
+    return home(
+        Path(os.environ.get(CACHE_VARIABLE) or Path("~", ".cache", "vtd_jax")), CACHE_VARIABLE
+    )
+
+
+def home(path: Path, variable: str) -> Path:
+    """A path with the user's folder in the place of `~`.
+
+    Args:
+      path: to expand.
+      variable: that says it, for the message.
+
+    Raises:
+      UserError: there is no such user, or nobody knows the folder.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"{variable}: the folder of {path.parts[0]} is not known; give a path without ~"
+        ) from None
+
+
+def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
+    """Makes a folder and its missing parents, all with this mode.
+
+    Raises:
+      OSError: one cannot be made, or is no folder.
+    """
+    missing, above = [], folder
+    while not os.path.lexists(above) and above != above.parent:
+        missing.append(above)
+        above = above.parent
+    for part in reversed(missing):
+        part.mkdir(mode, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))

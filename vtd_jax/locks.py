@@ -14,6 +14,7 @@ import filelock
 
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import beside_name
+from vtd_jax.terminal import log
 from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.untrusted.regular_files import read_bytes
 
@@ -23,7 +24,7 @@ _OWNER_BYTES = 4096
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
+def locked(path: Path, what: str, *, stays: bool = True, waits: bool = False) -> Iterator[None]:
     """Holds a lock for this process until the block ends; the system frees it if the process dies.
 
     Afterwards the file is emptied, or removed while the lock is still held, since filelock does not
@@ -34,6 +35,7 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
       path: of the lock file, in an existing folder.
       what: name of the output in messages, such as "--workdir=runs/a".
       stays: whether to keep the file; not beside files for users.
+      waits: whether to wait for another process, with a line that says which, instead of raising.
 
     Raises:
       UserError: another process holds the lock; says which, and on which host.
@@ -42,17 +44,24 @@ def locked(path: Path, what: str, *, stays: bool = True) -> Iterator[None]:
     path = Path(path)
     _refuse_other(path)
     try:
-        lock = _acquired(path, what)
+        lock = _acquired(path, what, waits)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
         # SoftFileLock takes over the file of a dead process of this host
         soft = filelock.SoftFileLock(path.with_name(f"{path.name}.soft"), timeout=0)
+        gone = f"; if it is gone, remove {soft.lock_file}"
         try:
-            with soft:
-                yield
+            soft.acquire()
         except filelock.Timeout:
-            raise _held(path, what, f"; if it is gone, remove {soft.lock_file}") from None
+            if not waits:
+                raise _held(path, what, gone) from None
+            log(f"{what}: waiting for {_holder(path)}{gone}")
+            soft.acquire(timeout=-1)
+        try:
+            yield
+        finally:
+            soft.release()
         return
     try:
         # on a full disk the lock works without a signature
@@ -102,12 +111,15 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
-def _acquired(path: Path, what: str) -> filelock.BaseFileLock:
+def _acquired(path: Path, what: str, waits: bool) -> filelock.BaseFileLock:
     lock = filelock.FileLock(path, timeout=0, mode=0o644)
     try:
         lock.acquire()
     except filelock.Timeout:
-        raise _held(path, what) from None
+        if not waits:
+            raise _held(path, what) from None
+        log(f"{what}: waiting for {_holder(path)}")
+        lock.acquire(timeout=-1)
     return lock
 
 
@@ -151,11 +163,15 @@ def _owner(path: Path) -> dict[str, object]:
         return {}
 
 
-def _held(path: Path, what: str, remedy: str = "") -> UserError:
+def _holder(path: Path) -> str:
     owner = _owner(path)
-    who = "a process"
-    if "pid" in owner:
-        who = f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
+    if "pid" not in owner:
+        return "a process"
+    return f"process {owner['pid']} on {owner['host']} ({owner.get('command', '')})"
+
+
+def _held(path: Path, what: str, remedy: str = "") -> UserError:
     return UserError(
-        f"{what}: {who} is writing there; wait for it or stop it, or give another path{remedy}"
+        f"{what}: {_holder(path)} is writing there; wait for it or stop it, or give another "
+        f"path{remedy}"
     )

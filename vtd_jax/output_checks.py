@@ -39,6 +39,8 @@ _BESIDE = (
     "open_clip_config.json",
     "preprocessor_config.json",
     "model.safetensors.index.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
 )
 
 
@@ -122,7 +124,7 @@ def weights_read(
     """The inputs of a flag for weights: a file and the configs beside it, or a folder."""
     yield f"{flag}={value}", value
     if value is not None and os.path.isfile(value):
-        for name in _BESIDE:
+        for name in (*_BESIDE, f"{Path(value).stem}.tokenizer.json"):
             beside = Path(value).with_name(name)
             yield f"{beside}, which is read with {flag}={value}", beside
 

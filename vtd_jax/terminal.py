@@ -34,6 +34,12 @@ def say(text: object, stream: Any = None) -> None:
     print(shown(text), file=sys.stdout if stream is None else stream, flush=True)
 
 
+def asked(question: str) -> str:
+    """Prints a question on stderr and returns the line that is typed; "" at the end of input."""
+    print(shown(question), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()
+
+
 def log(text: object) -> None:
     """Prints one line on stderr, see `say`."""
     say(text, sys.stderr)

@@ -24,7 +24,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.aot import names
-from experiments.common import cli, config_flag
+from experiments.common import cli, config_flag, download_flag
 from experiments.common.number_lists import whole_numbers
 from vtd_jax.cost.cuda import gpu_target
 from vtd_jax.cost.examine import Report, complaint, examine
@@ -40,6 +40,7 @@ from vtd_jax.train.config import RunConfig
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(download_flag)
 _PLATFORM = flags.DEFINE_enum("platform", "tpu", ["tpu", "cuda"], "TPUs, or GPUs")
 _TOPOLOGY = flags.DEFINE_list(
     "topology",

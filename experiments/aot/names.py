@@ -100,7 +100,7 @@ def recorded_names(config: RunConfig) -> tuple[Names | None, Names]:
     model = abstract_model(config)
 
     def names(name: str) -> Names:
-        return Names.of(model.class_tokens(open_records(config.data.data_dir, name).class_names))
+        return Names.of_classes(model, open_records(config.data.data_dir, name).class_names)
 
     return names(config.data.train) if config.data.train else None, max(
         map(names, config.data.evaluate.values())

@@ -17,6 +17,7 @@ from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import Records, open_records
+from vtd_jax.video.scaling.fit import PREPROCESS, RELEASE, Fit
 
 CLIPS = 8
 
@@ -30,17 +31,20 @@ def sources(folder: Path, data_dir: str | None, records: str | None) -> dict[str
 
 
 def pipelines(found: Mapping[str, Records], setting: Setting) -> list[Job]:
-    """Batches of 8 clips made by one thread: with every augmentation, and without."""
+    """Batches of 8 clips made by one thread: with every augmentation, and without; frames scaled as
+    the release does it, and as CLIP's own images were.
+    """
     cv2.setNumThreads(1)
     return [
         Job(
             f"{storage}, {kind}",
-            "input",
-            partial(next, _batches(records, setting, CLIPS, augment)),
+            preprocess,
+            partial(next, _batches(records, setting, CLIPS, augment, Fit(preprocess))),
             clips=CLIPS,
         )
         for storage, records in found.items()
         for kind, augment in (("augmented", Augment()), ("centre crop", Augment(enabled=False)))
+        for preprocess in PREPROCESS
     ]
 
 
@@ -75,11 +79,15 @@ def loop(
 
 
 def _batches(
-    records: Records, setting: Setting, clips: int, augment: Augment
+    records: Records, setting: Setting, clips: int, augment: Augment, fit: Fit = RELEASE
 ) -> Iterator[dict[str, np.ndarray]]:
     size = setting.config.image_resolution
     spec = BatchSpec(
-        "train", setting.frames, size, clips, epochs=10**6, sample="segments", augment=augment
+        *("train", setting.frames, size, clips),
+        epochs=10**6,
+        sample="segments",
+        augment=augment,
+        fit=fit,
     )
     return iter(BatchSource(records, spec))
 

@@ -1,5 +1,6 @@
 """What every command shares: absl start-up, one-line errors, exit codes."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from experiments.common.command_line import parse, steady_output
 from experiments.common.spelling import flag_names
 from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.cache.programs import keep_programs
+from vtd_jax.clip.hub.consent import VARIABLE as DOWNLOAD
 from vtd_jax.console import status
 from vtd_jax.console.library_output import escape_library_output
 from vtd_jax.errors import UserError, named_by
@@ -63,6 +65,7 @@ def run(
             _check_count(argv[1:], positional, needed)
             for limit in RAISED:
                 limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
+            _pass_on_consent()
             if keeps_programs:
                 keep_programs()
             if device:
@@ -94,6 +97,12 @@ def run(
     flags.FLAGS.set_gnu_getopt(bool(positional))
     with named_by(flag_names(frozenset(flags.FLAGS))):
         app.run(guarded, flags_parser=parse)
+
+
+def _pass_on_consent() -> None:
+    """Sets the variable of `--download`, for this process and those that it starts."""
+    if "download" in flags.FLAGS and (allowed := flags.FLAGS["download"].value) is not None:
+        os.environ[DOWNLOAD] = "1" if allowed else "0"
 
 
 def _end(line: str, code: int) -> NoReturn:

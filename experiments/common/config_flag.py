@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.common.command_line import OfFile, Whole
 from experiments.configs._base import locked
+from vtd_jax.clip.hub.consent import note_saved
 from vtd_jax.errors import UserError
 from vtd_jax.fields import close_fields, described, flatten
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
@@ -107,9 +108,13 @@ def read_json(path: Path) -> ConfigDict:
 def _read_saved(path: Path) -> ConfigDict:
     """As `read_json`; an error names the file instead of the flag."""
     try:
-        return read_json(path)
+        config = read_json(path)
     except UserError as error:
         raise OfFile(str(error)) from None
+    # consent to download is for what the command line names, not for what a file says
+    if not re.search(r"(?m)^--?config\.clip\.path\b", "\n".join(sys.argv[1:])):
+        note_saved(path, config.to_dict()["clip"]["path"])
+    return config
 
 
 def config_path(argument: str) -> Path:

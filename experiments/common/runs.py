@@ -35,8 +35,8 @@ def note_toy(config: RunConfig, model: VTDCLIP) -> None:
     note = toy_note(model.clip.config)
     if note and "scenes" not in config.name and is_first():
         say(
-            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=CHECKPOINT, "
-            "e.g. OpenAI's ViT-B-16.pt",
+            f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=ViT-B/16, "
+            "or another real CLIP (docs/weights.md)",
             sys.stderr,
         )
 

@@ -12,6 +12,7 @@ _ARGUMENTS = {
 }
 # library argument -> config field, for commands that have no such flag
 _FIELDS = {
+    "clip": "--config.clip.path",
     "activation": "--config.clip.activation",
     "head_width": "--config.clip.head_width",
     "parallel": "--config.parallel",
@@ -28,6 +29,7 @@ _FUNCTIONS = {
     "check_videos": "--check_only",
     "evaluate": "experiments.evaluate",
     "load": "experiments.predict as --model",
+    "refreshed": "python -m experiments.weights get",
     "save_clip": "experiments.convert",
     "save_tuned": "experiments.export",
     "write_served": "experiments.export",
@@ -43,6 +45,8 @@ def flag_names(flags: Collection[str]) -> Names:
     settings = {name: f"--{name}" for name in flags}
     if "config" in flags:
         settings = _FIELDS | settings
+    if "download" in flags:
+        settings["download=True"] = "--download"
     return Names(
         settings=settings | _ARGUMENTS | _OTHERS,
         fields="--config." if "config" in flags else None,

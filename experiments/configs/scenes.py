@@ -131,6 +131,7 @@ def _zero_shot(args: dict) -> ConfigDict:
     config = _config(name=name, protocol=protocol, train="", evaluate=splits)
     _base.nothing_learnt(config)
     config.model.templates = templates
+    config.data.preprocess = "clip"
     return config
 
 

@@ -53,7 +53,7 @@ USAGE = (
 
 
 def get_config(text: str = "") -> ConfigDict:
-    """CLIP as it is, with CLIP's own normalisation and the confidence as pooling."""
+    """CLIP as it is, with CLIP's own preprocessing and the confidence as pooling."""
     args = _base.read_args(
         text,
         usage=USAGE,
@@ -82,4 +82,6 @@ def get_config(text: str = "") -> ConfigDict:
     )
     _base.nothing_learnt(config)
     config.model.update(normalization="clip", templates=templates)
+    # what published numbers of CLIP mean
+    config.data.preprocess = "clip"
     return config

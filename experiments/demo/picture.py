@@ -10,8 +10,8 @@ from vtd_jax.report.clip_figure import clip_picture
 from vtd_jax.scenes.sets import SceneSet
 from vtd_jax.train.config import RunConfig
 from vtd_jax.video import sampling
-from vtd_jax.video.augment import spatial_views
 from vtd_jax.video.records import open_records
+from vtd_jax.video.scaling.fit import Fit
 
 
 def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> None:
@@ -22,7 +22,7 @@ def draw(path: Path, model: VTDCLIP, config: RunConfig, scene_set: SceneSet) -> 
     for i in range(0, len(records), 3):
         example = records[i]
         frames = example.frames(sampling.test_indices(example.num_frames, config.data.frames))
-        frames = spatial_views(frames, model.clip.config.image_resolution, 1, model.squash)[0]
+        frames = Fit(**model.scaling).views(frames, model.clip.config.image_resolution)[0]
         out = jax.device_get(model(frames[None], codebook))
         words, score = out.assignment[0], float(jax.nn.softmax(out.logits[0])[example.label])
         right = bool(out.logits[0].argmax() == example.label)

@@ -12,6 +12,7 @@
 A .safetensors holds the trained parameters, the model's settings, the class names and the CLIP's
 fingerprint, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` loads it. A .pth
 holds {"model": state dict} in the authors' names, each after `module.`, as their script saves them.
+It holds no settings: give those of the run where it is used (a warning names preprocess=clip).
 A .served is a folder with a program, weights and labels that runs without this package, on a CPU,
 GPU or TPU: docs/serve.md. If the CLIP or the records have moved, give --config.clip.path=… or
 --config.data.data_dir=….
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import cli, config_flag
+from experiments.common import cli, config_flag, download_flag
 from experiments.export import source
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
+from vtd_jax.model.preprocess import PREPROCESS as PREPROCESSES
 from vtd_jax.model.saved.release_files import save_release
 from vtd_jax.model.saved.tuned import SUFFIX
 from vtd_jax.output_checks import Output, check_outputs, weights_read
@@ -36,13 +38,15 @@ from vtd_jax.train.learnt import checkpoint_file
 
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
+flags.adopt_module_key_flags(download_flag)
 WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of a run; not needed where --checkpoint is a file"
 )
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "last",
-    "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP, or tiny",
+    "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP (file or "
+    "name) or tiny",
 )
 OUT = flags.DEFINE_string(
     "out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True
@@ -56,6 +60,9 @@ LABELS = flags.DEFINE_string(
 FRAMES = flags.DEFINE_integer(
     "frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP"
 )
+PREPROCESS = flags.DEFINE_enum(
+    "preprocess", None, list(PREPROCESSES), "of a .served of a CLIP: of frames; default: clip"
+)
 TARGETS = flags.DEFINE_list(
     "platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on"
 )
@@ -68,7 +75,7 @@ def check_out(out: Path) -> None:
         raise UserError(f"--out={out}: is a folder, expected the name of a file")
     if out.suffix != ".pth" and WITH_CLIP.value:
         raise UserError(f"--out={out}: --with_clip is for the authors' format, .pth")
-    for name in ("labels", "frames", "platforms"):
+    for name in ("labels", "frames", "platforms", "preprocess"):
         if out.suffix != source.SUFFIX and flags.FLAGS[name].present:
             raise UserError(f"--out={out}: --{name} is for {source.SUFFIX}")
 
@@ -109,8 +116,13 @@ def main() -> str:
     check_inputs(out, which, config)
     serves = out.suffix == source.SUFFIX
     wanted = source.wanted(out, LABELS.value, FRAMES.value, TARGETS.value) if serves else None
-    if wanted and (clip := source.zero_shot(which, WORKDIR.value, config)):
+    if wanted and (clip := source.zero_shot(which, WORKDIR.value, config, PREPROCESS.value)):
         return source.write(wanted, clip)
+    if PREPROCESS.value is not None:
+        raise UserError(
+            f"--preprocess={PREPROCESS.value}: is for a .served of --checkpoint=CLIP; a config has "
+            "data.preprocess, and what was learnt keeps that of its training"
+        )
     file = checkpoint_file(which)
     check_source(out, file)
     model = from_config.build_model(config)
@@ -121,6 +133,7 @@ def main() -> str:
         if out.suffix == SUFFIX:
             held = source.write_tuned(out, model, config, learnt)
         else:
+            source.note_preprocess(out, model)
             names = learnt.class_names
             count = save_release(out, model, with_clip=WITH_CLIP.value, class_names=names)
             held = f"{counted(count, 'tensor')} in the authors' names"

@@ -8,6 +8,7 @@ from flax import nnx
 
 from experiments.common import config_flag
 from experiments.common.word_flags import given_words
+from vtd_jax.clip.hub.names import is_name
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.errors import UserError
@@ -16,7 +17,7 @@ from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, save_tuned
 from vtd_jax.model.saved.tuned import SUFFIX as SUFFIX_OF_TUNED
 from vtd_jax.model.vtd_clip import VTDCLIP
-from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES
+from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPROCESS
 from vtd_jax.predict.serve import SUFFIX, check_served, write_served
 from vtd_jax.terminal import counted, warn
 from vtd_jax.train import from_config
@@ -54,6 +55,8 @@ class Wanted(NamedTuple):
 
 def is_clip(source: str) -> bool:
     """Whether `--checkpoint` names a plain CLIP, not a run's checkpoint or a tuned model."""
+    if is_name(source):
+        return True
     path = Path(source)
     if source in ("last", "best") or source.isdigit():
         return False
@@ -99,8 +102,12 @@ def wanted(out: Path, labels: str | None, frames: int | None, platforms: Sequenc
     return Wanted(out, given_words(labels, "--labels"), frames, tuple(platforms))
 
 
-def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) -> Source | None:
+def zero_shot(
+    checkpoint: str, workdir: str | None, config: RunConfig | None, preprocess: str | None = None
+) -> Source | None:
     """A plain CLIP, if `--checkpoint` or a `--config` that trains nothing names one.
+
+    A config has its own preprocessing.
 
     Raises:
       UserError: a CLIP with a run, or with settings that would not be used.
@@ -112,10 +119,14 @@ def zero_shot(checkpoint: str, workdir: str | None, config: RunConfig | None) ->
                 "--config out (with settings: --config=experiments/configs/zero_shot.py:… "
                 "--config.clip.path=CLIP, and no --checkpoint)"
             )
-        model = VTDCLIP(load_clip(checkpoint), ZERO_SHOT, rngs=nnx.Rngs(0))
+        preprocess = preprocess or ZERO_SHOT_PREPROCESS
+        clip = load_clip(checkpoint)
+        model = VTDCLIP(clip, ZERO_SHOT, rngs=nnx.Rngs(0), preprocess=preprocess)
         about = {"source": f"{checkpoint}, zero-shot"} | _fingerprint(model)
         return Source(model, ZERO_SHOT_FRAMES, (), about)
-    if config is not None and workdir is None and checkpoint == "last" and not config.data.train:
+    if preprocess is not None or workdir is not None or checkpoint != "last":
+        return None
+    if config is not None and not config.data.train:
         return configured(config, from_config.build_model(config), None)
     return None
 
@@ -172,8 +183,9 @@ def write(wanted: Wanted, source: Source) -> str:
         )
     holds = f"{counted(len(labels), 'label')}, {counted(frames, 'frame')}"
     size, side = sum(file.stat().st_size for file in out.iterdir()) / 1e6, served["size"]
+    way = served["preprocessing"]["preprocess"]
     return (
-        f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, "
+        f"wrote {out}: {source.about['source']}, {holds} of {side}×{side}, preprocess={way}, "
         f"for {', '.join(served['platforms'])}, {size:.1f} MB; "
         f"try it: python {out}/predict.py VIDEO"
     )
@@ -186,6 +198,17 @@ def write_tuned(out: Path, model: VTDCLIP, config: RunConfig, learnt: Learnt) ->
     save_tuned(out, model, about)
     classes = counted(len(about.class_names), "class", "classes")
     return f"{about.clip.architecture} (weights {about.clip.weights}) is its CLIP, {classes}"
+
+
+def note_preprocess(out: Path, model: VTDCLIP) -> None:
+    """Warns that the authors' format does not say that frames were prepared as CLIP's images."""
+    if model.preprocess != "release":
+        warn(
+            f"{out}: was learnt with preprocess={model.preprocess}, which this format does not "
+            f"say: give --config.data.preprocess={model.preprocess} "
+            f"--config.model.normalization={model.config.normalization} where it is evaluated; the "
+            "authors' code prepares frames in another way"
+        )
 
 
 def _fingerprint(model: VTDCLIP) -> dict[str, str]:

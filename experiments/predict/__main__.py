@@ -1,7 +1,7 @@
 """Names videos with any labels, without training or with what a run learnt, and shows why.
 
 Examples:
-  python -m experiments.predict --model=ViT-B-16.pt --video=clip.mp4 \\
+  python -m experiments.predict --model=ViT-B/16 --video=clip.mp4 \\
       --labels='arm wrestling,hugging'
   python -m experiments.predict --model=runs/hmdb51 --video=clips/ --json=scores.json \\
       --csv=scores.csv
@@ -28,7 +28,7 @@ from typing import Any
 
 from absl import flags
 
-from experiments.common import cli, limit_flags
+from experiments.common import cli, download_flag, limit_flags
 from experiments.predict import job
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
@@ -40,7 +40,9 @@ LABELS = flags.DEFINE_string(
     "labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt"
 )
 MODEL = flags.DEFINE_string(
-    "model", "tiny", "CLIP checkpoint, tuned .safetensors, workdir of a run, or tiny"
+    "model",
+    "tiny",
+    "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, workdir of a run, or tiny",
 )
 CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
@@ -52,6 +54,9 @@ TEMPLATES = flags.DEFINE_string(
 )
 POOLING = flags.DEFINE_enum(
     "pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence"
+)
+PREPROCESS = flags.DEFINE_enum(
+    "preprocess", None, ["clip", "release"], "of frames; default: as trained; clip"
 )
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32"
@@ -96,12 +101,13 @@ flags.DEFINE_integer(
     MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
 )
 flags.adopt_module_key_flags(limit_flags)
+flags.adopt_module_key_flags(download_flag)
 # flags that are fields of a request, and arguments of `vtd_jax.load`
 _REQUEST = (
     LABELS, VOCABULARY, FRAMES, TOP, WINDOW, STRIDE, THRESHOLD, JSON, CSV, REPORT, FIGURES, RESTART,
     WORKERS, TRUTH,
 )  # fmt: skip
-_MODEL = (CLIP, CHECKPOINT, POOLING, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
+_MODEL = (CLIP, CHECKPOINT, POOLING, PREPROCESS, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
 
 
 def _values(holders: Sequence[flags.FlagHolder]) -> dict[str, Any]:

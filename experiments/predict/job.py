@@ -59,7 +59,7 @@ def load_model(source: str, templates: str | None, **settings: Any) -> Predictor
     if source == "tiny":
         log(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for "
-            "anything else give --model=CHECKPOINT, e.g. OpenAI's ViT-B-16.pt"
+            "anything else give --model=ViT-B/16, or another real CLIP (docs/weights.md)"
         )
     elif note := toy_note(model.model.clip.config):
         log(
@@ -75,8 +75,9 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
     Raises:
       UserError: bad labels; or, once all others are finished, videos that could not be read.
     """
-    labels = model.check_labels(given_words(request.labels, "--labels", model.label_room))
-    words = given_words(request.vocabulary, "--vocabulary", model.label_room)
+    limits = model.label_room, model.tokenizer
+    labels = model.check_labels(given_words(request.labels, "--labels", *limits))
+    words = given_words(request.vocabulary, "--vocabulary", *limits)
     truth = None if request.truth is None else read_truth(request.truth, videos, labels)
     run = Run(
         request,
@@ -86,6 +87,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         sentence(toy_note(model.model.clip.config)),
     )
     log(f"device: {run.about['device']}")
+    log(f"preprocess: {run.about['preprocess']}")
     if request.journal is None:
         shown, failed = _work(run, videos, _results(request, model, videos, labels, words), None)
         return _closing(run, failed, shown, [])

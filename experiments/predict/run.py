@@ -77,6 +77,7 @@ def about(
         "normalization": describe_normalization(
             config.normalization, model.model.clip.config.preprocessing
         ),
+        "preprocess": model.fit.describe(model.size),
         "assignment": config.assignment,
         "ties": config.ties,
         "device": describe_devices(),
@@ -105,13 +106,17 @@ def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) ->
     return job | {"outputs": outputs}
 
 
-def legacy_fields(job: Mapping[str, Any], model: Predictor) -> dict[str, Callable[[], str]]:
+def legacy_fields(job: Mapping[str, Any], model: Predictor) -> dict[str, Callable[[], Any]]:
     """Fields of a job whose fingerprints earlier versions wrote in another form."""
-    return {
+    fields: dict[str, Callable[[], Any]] = {
         "weights": functools.partial(legacy_weights_fingerprint, nnx.state(model.model)),
         # a run's name ends in the fingerprint of its settings, once twelve digits instead of 16
         "model": lambda: _LAST_DIGITS.sub("", job["model"]),
     }
+    # earlier versions, which had no such field, prepared all frames as the release does
+    if model.fit.is_release:
+        fields["preprocess"] = lambda: None
+    return fields
 
 
 def _fingerprint(texts: Sequence[str]) -> str:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import hosts
+from experiments.common import download_flag, hosts
 from experiments.common.number_lists import whole_numbers
 from experiments.reproduce import execute
 from experiments.reproduce import request as requests
@@ -39,6 +39,7 @@ from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import on_all, on_first
 from vtd_jax.terminal import counted
 
+flags.adopt_module_key_flags(download_flag)
 _TABLE = flags.DEFINE_enum("table", None, [*requests.TABLES, "all"], "which table", required=True)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of tables and runs; created if missing", required=True
@@ -47,7 +48,7 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "what experiments.build_data wrote; without it, rendered scenes"
 )
 _CLIP = flags.DEFINE_string(
-    "clip", None, "CLIP checkpoint, as --config.clip.path; scenes take the one that ships"
+    "clip", None, "CLIP by name or file, as --config.clip.path; scenes take the one that ships"
 )
 _DATASETS = flags.DEFINE_list(
     "datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; default: all that are present"

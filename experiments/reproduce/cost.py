@@ -103,4 +103,4 @@ def _by_compiler(chip: Chip, devices: int, times: Mapping[str, CompiledTime]) ->
 
 
 def _names(model: VTDCLIP, listed: Listed) -> tuple[int, Names]:
-    return listed.videos, Names.of(model.class_tokens(listed.class_names))
+    return listed.videos, Names.of_classes(model, listed.class_names)

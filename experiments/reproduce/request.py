@@ -109,8 +109,8 @@ def make(asked: Request) -> Made:
     embedded = asked.data_dir is None
     if not embedded and asked.clip is None:
         raise UserError(
-            "--clip is needed with --data_dir: a CLIP checkpoint, as ViT-B-16.pt (README, "
-            "section Weights)"
+            "--clip is needed with --data_dir: a CLIP, as ViT-B/16 or a file of it "
+            "(docs/weights.md)"
         )
     tables = _tables(asked, embedded)
     known = [SCENES]

@@ -31,8 +31,8 @@ TITLES = {
 _METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
 # columns at the right of every table
 _LAST = (
-    INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.", "lists",
-    "source",
+    INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.",
+    "preprocess", "lists", "source",
 )  # fmt: skip
 
 
@@ -165,7 +165,9 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
 
 
 def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[str, str]:
-    """Columns that qualify a number of ours: frames, views, normalisation, origin of lists."""
+    """Columns that qualify a number of ours: frames, views, what frames went through, origin of
+    lists.
+    """
     origins = dict.fromkeys(
         origin for one in facts for origin in (one["training"], *one["lists"].values()) if origin
     )
@@ -176,6 +178,10 @@ def _marks(about: Sequence[Mapping[str, Any]], facts: Sequence[Facts]) -> dict[s
         "frames": distinct_values(about, "frames"),
         "views": ", ".join(views),
         "norm.": distinct_values(about, "normalisation"),
+        # tables of earlier versions do not say it, and knew the release's way only
+        "preprocess": ", ".join(
+            dict.fromkeys(str(one.get("preprocess", "release")).partition(":")[0] for one in about)
+        ),
         "lists": ", ".join(origins),
     }
 

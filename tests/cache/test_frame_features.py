@@ -23,6 +23,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.video.augment import Augment
 from vtd_jax.video.batches import BatchSource, BatchSpec
 from vtd_jax.video.records import open_records
+from vtd_jax.video.scaling.fit import Fit
 
 FROZEN = dict(visual_prompts=0, visual_depth=0)
 TRAIN = BatchSpec(
@@ -102,6 +103,8 @@ def test_and_by_the_videos_and_the_view(store, records, folder):
         EVAL,
         dataclasses.replace(EVAL, temporal_views=1),
         dataclasses.replace(EVAL, spatial_views=1),
+        dataclasses.replace(EVAL, fit=Fit("clip")),
+        dataclasses.replace(EVAL, fit=Fit("clip", interpolation="bilinear")),
     ]
     names = [store._key(records, spec, 0) for spec in specs + views]
     names += [

@@ -9,8 +9,8 @@ import pytest
 
 from support import warm
 from vtd_jax.cache import programs
-from vtd_jax.cache.folder import cache_folder, make_folders
 from vtd_jax.cache.programs import FOLDER, keep_programs, programs_folder
+from vtd_jax.files import cache_folder, make_folders
 
 ROOT = Path(__file__).resolve().parents[2]
 # a command that compiles, and prints how many programs it found instead
@@ -115,7 +115,7 @@ def test_a_home_that_is_not_known_is_reported(monkeypatch, capsys):
     monkeypatch.setattr(Path, "expanduser", no_home)
     assert keep_programs() is None
     assert capsys.readouterr().err.startswith(
-        "warning: ~/.cache/vtd_jax: compiled programs cannot be kept there (Could"
+        "warning: ~/.cache/vtd_jax: compiled programs cannot be kept there (VTD_JAX"
     )
 
 

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
 
 from support import small_run
+from vtd_jax.evaluate.comparison import describe_runs, preprocess_differs
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import save_report
 from vtd_jax.evaluate.tables import split_table
@@ -101,6 +103,44 @@ def test_refusals(folder, arguments, message):
     done = small_run.command("compare", *(str(folder / name) for name in arguments))
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
     assert message in done.stderr
+
+
+def test_runs_of_other_pixels_are_pointed_out(folder, tmp_path):
+    for name in ("clip", "release"):
+        shutil.copytree(folder / "0", tmp_path / name)
+        table = tmp_path / name / "results.json"
+        content = json.loads(table.read_text())
+        content["about"]["preprocess"] = f"{name}: some filter"
+        table.write_text(json.dumps(content))
+    out = tmp_path / "out.json"
+    done = small_run.command(
+        "compare", str(tmp_path / "clip"), str(tmp_path / "release"), f"--out={out}"
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(out.read_text())["about"]["preprocess differs"]
+    assert said.startswith("A clip; B release: other pixels")
+    assert f"warning: the runs differ in preprocess: {said}" in done.stderr
+
+
+def test_what_tables_say_of_preprocess():
+    clip, old, release = {"preprocess": "clip: x"}, {"frames": 8}, {"preprocess": "release: y"}
+
+    def told(a, b):
+        lines = describe_runs([{str(i): run for i, run in enumerate(runs)} for runs in (a, b)])
+        return lines.get("preprocess differs", "").partition(":")[0], lines["settings that differ"]
+
+    # earlier versions had the release's way only
+    assert told([old], [clip]) == (
+        "A release; B clip",
+        ["frames: 8 / –", "preprocess: – / clip: x"],
+    )
+    assert told([old], [release | old]) == ("", "none")
+    assert told([clip, release], [clip])[0] == "A clip and release; B clip"
+    assert told([clip, {}], [clip])[0] == ""
+    strange = {"preprocess": "\x1b[31m" * 99}
+    differs = preprocess_differs([{"a": strange}, {"b": clip}])
+    assert "\x1b" not in differs
+    assert len(differs) < 250
 
 
 def test_common_videos(folder):

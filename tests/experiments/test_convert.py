@@ -11,7 +11,8 @@ import pytest
 from support import warm
 from support.helpers import SMALL, random_state
 from support.weights import torch_files as tf
-from vtd_jax.clip.weights.checkpoints import read_checkpoint
+from support.weights.encoders import SIGLIP, small_clip
+from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, save_clip
 
 pytestmark = pytest.mark.command
 
@@ -94,3 +95,25 @@ def test_help_has_examples():
     command = [sys.executable, "-m", "experiments.convert", "--help"]
     message = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120).stdout
     assert "--source=ViT-B-16.pt --out=ViT-B-16.safetensors" in message
+
+
+def test_a_tokenizer_goes_along(tmp_path):
+    clip = small_clip(SIGLIP)
+    state = random_state(SIGLIP, 3)
+    save_clip(tmp_path / "from.safetensors", SIGLIP, state, tokenizer=clip.tokenizer)
+    out = tmp_path / "new" / "to.safetensors"
+    done = convert(f"--source={tmp_path}/from.safetensors", f"--out={out}", "--dtype=float16")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].endswith(
+        f", and its tokenizer {out.parent}/to.tokenizer.json"
+    )
+    again = load_clip(out)
+    assert (again.config, again.tokenizer) == (SIGLIP, clip.tokenizer)
+    # what is read is never written over
+    (tmp_path / "from.tokenizer.json").rename(tmp_path / "tokenizer.json")
+    (tmp_path / "b.tokenizer.json").symlink_to(tmp_path / "tokenizer.json")
+    done = convert(f"--source={tmp_path}/from.safetensors", f"--out={tmp_path}/b.safetensors")
+    assert done.returncode == 2
+    assert "b.tokenizer.json: is " in done.stderr
+    assert "which would be overwritten" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "b.safetensors").exists()

@@ -1,5 +1,6 @@
 """`python -m experiments.show_batch`, as a user runs it."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,11 @@ import pytest
 from matplotlib import image
 
 from hostile import harness
+from support.helpers import random_state
+from support.small_run import SMALL
 from support.video_files import make_video, write_catalog
+from vtd_jax.clip.preprocessing import Preprocessing
+from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records
@@ -64,9 +69,32 @@ def test_a_video_of_records_with_the_augmentation_of_a_config(tmp_path, records)
     assert done.returncode == 0, done.stderr
     line = done.stdout.splitlines()[-1]
     file = open_records(records, "list")[1].file
-    assert line == f"wrote {out}: {file} (right turn), 8 frames, 2 training draws of seed 9"
+    drawn = "8 frames, 2 training draws of seed 9, preprocess=release"
+    assert line == f"wrote {out}: {file} (right turn), {drawn}"
     # text is drawn as outlines, but every row has its images: first frame and 8 of the clip
     assert out.read_text().count("<image") == 9 * (1 + 2 + 3)
+
+
+def test_frames_are_those_of_the_configs_clip(tmp_path, records):
+    square = dataclasses.replace(
+        SMALL, preprocessing=Preprocessing(resize="squash", interpolation="bilinear")
+    )
+    save_clip(tmp_path / "square.safetensors", square, random_state(square))
+    flags = [
+        "--config=experiments/configs/video_folder.py:train=list",
+        *(f"--config.data.data_dir={records}", "--size=32", "--draws=1"),
+        *("--config.data.preprocess=clip", "--config.model.normalization=clip"),
+    ]
+    for name in ("square", "gone"):
+        out = tmp_path / f"{name}.svg"
+        clip = f"--config.clip.path={tmp_path / name}.safetensors"
+        done = show(*flags, clip, f"--out={out}")
+        assert done.returncode == 0, done.stderr
+        warned = "drawn as OpenAI's CLIPs take them; the config's may not" in done.stderr
+        assert warned == (name == "gone"), done.stderr
+        # squashed frames have no three views
+        views = 0 if name == "square" else 3
+        assert out.read_text().count("<image") == 9 * (1 + 1 + views)
 
 
 @pytest.mark.parametrize("name", ["b$\\foo$", "$\\frac{a}{$", "綱引き"], ids=ascii)

@@ -97,6 +97,7 @@ COMMANDS = {
     ),
     "tfds_build": lambda folder, out: (("--help",), ""),
     "train": None,
+    "weights": lambda folder, out: (("list",), " on this machine; get NAME downloads one"),
 }
 
 

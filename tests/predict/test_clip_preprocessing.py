@@ -11,6 +11,7 @@ import pytest
 
 import vtd_jax
 from support.helpers import SMALL, openai_order, random_state
+from support.images.pillow import prepared
 from support.weights import torch_files as tf
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.clip.weights.checkpoints import save_clip
@@ -22,6 +23,7 @@ from vtd_jax.predict.results import finite
 from vtd_jax.video.augment import resize, spatial_views
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.clip import read_clip
+from vtd_jax.video.scaling.fit import Fit
 
 HALF = Preprocessing((0.5,) * 3, (0.25,) * 3, "squash")
 
@@ -53,7 +55,7 @@ def test_a_prediction(tmp_path):
         dataclasses.replace(SMALL, preprocessing=HALF),
         random_state(SMALL),
     )
-    model = load(tmp_path / "clip.safetensors")
+    model = load(tmp_path / "clip.safetensors", preprocess="release")
     video = np.random.default_rng(0).integers(0, 256, (3, 40, 90, 3), np.uint8)
     squashed = np.stack([resize(frame, 32, 32) for frame in video])
     np.testing.assert_array_equal(model._read(video, 3, None).frames, squashed)
@@ -64,16 +66,33 @@ def test_a_prediction(tmp_path):
     np.testing.assert_allclose(features, plain, rtol=1e-4, atol=1e-4)
     # the release's normalization leaves frames to the method
     model.model.config = dataclasses.replace(model.model.config, normalization="imagenet")
-    assert not model.model.squash
+    assert not model.model.scaling["squash"]
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_a_clip_as_it_is_sees_frames_as_its_images_were(tmp_path, interpolation):
+    own = Preprocessing((0.5,) * 3, (0.25,) * 3, interpolation=interpolation)
+    config = dataclasses.replace(SMALL, preprocessing=own)
+    save_clip(tmp_path / "clip.safetensors", config, random_state(SMALL))
+    video = np.random.default_rng(0).integers(0, 256, (3, 40, 91, 3), np.uint8)
+    model = load(tmp_path / "clip.safetensors")
+    assert model.fit == Fit("clip", interpolation=interpolation)
+    found = model._read(video, 3, None).frames
+    expected = np.stack([prepared(frame, 32, interpolation) for frame in video])
+    assert np.abs(found.astype(int) - expected).max() <= 1
+    release = load(tmp_path / "clip.safetensors", preprocess="release")
+    np.testing.assert_array_equal(
+        release._read(video, 3, None).frames, spatial_views(video, 32, 1)[0]
+    )
 
 
 def test_squashed_frames_have_one_view():
     with pytest.raises(
         UserError, match="spatial_views=3: this CLIP sees whole frames, squashed to a square"
     ):
-        BatchSpec("eval", 2, 32, 2, spatial_views=3, squash=True).check(4)
+        BatchSpec("eval", 2, 32, 2, spatial_views=3, fit=Fit(squash=True)).check(4)
     video = np.zeros((2, 8, 16, 3), np.uint8)
-    assert read_clip(video, 2, 8, squash=True).frames.shape == (2, 8, 8, 3)
+    assert read_clip(video, 2, 8, fit=Fit(squash=True)).frames.shape == (2, 8, 8, 3)
 
 
 def test_a_plain_clip_named_pth(tmp_path, learnt):

@@ -14,10 +14,11 @@ from support.weights import torch_files as tf
 from vtd_jax.clip.weights.checkpoints import load_clip, save_clip
 from vtd_jax.errors import UserError
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
-from vtd_jax.model.saved.tuned import save_tuned
+from vtd_jax.model.saved.tuned import fill_tuned, save_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints, flatten_arrays
 from vtd_jax.train.config import RunConfig
+from vtd_jax.train.from_config import build_model
 from vtd_jax.train.learnt import describe
 from vtd_jax.train.workdir import save_config
 
@@ -42,6 +43,28 @@ def load(source, **options):
 @nnx.jit
 def whole(model, frames, tokens):
     return model(frames, model.encode_classes(tokens)).logits[0]
+
+
+def test_a_tuned_model_keeps_the_frames_of_its_training(folder, tmp_path):
+    clip, tuned = folder / "clip.safetensors", folder / "tuned.safetensors"
+    assert load(clip).model.preprocess == "clip"
+    for options in ({}, {"preprocess": "release"}):
+        assert load(tuned, clip=clip, **options).model.preprocess == "release"
+    with pytest.raises(UserError, match=r"preprocess=clip: .*tuned.* was learnt with release"):
+        load(tuned, clip=clip, preprocess="clip")
+    with pytest.raises(UserError, match="preprocess: 'none', expected one of release, clip"):
+        load(clip, preprocess="none")
+    changes = {"model.normalization": "clip", "data.preprocess": "clip", "clip.path": str(clip)}
+    config = RunConfig.from_dict(small_run.config(folder).to_dict()).with_changes(changes)
+    model = build_model(config)
+    about = describe(model, config, step=12, class_names=("red", "shoot_bow"), learnt_on={})
+    save_tuned(tmp_path / "own.safetensors", model, about)
+    assert load(tmp_path / "own.safetensors", clip=clip).model.preprocess == "clip"
+    with pytest.raises(UserError, match=r"preprocess=release: .*own.* was learnt with clip"):
+        load(tmp_path / "own.safetensors", clip=clip, preprocess="release")
+    other = build_model(config.with_changes({"data.preprocess": "release"}))
+    with pytest.raises(UserError, match="of preprocess=clip, here it is release; set"):
+        fill_tuned(other, tmp_path / "own.safetensors", about)
 
 
 def test_zero_shot_from_any_clip(folder, noise):

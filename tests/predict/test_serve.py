@@ -24,6 +24,7 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import Preprocessing
 from vtd_jax.predict.serve import encode_labels, write_served
 from vtd_jax.video.clip import read_clip
+from vtd_jax.video.scaling.fit import Fit
 
 LABELS = ("red", "a green thing", "grüne Wiese")
 
@@ -109,7 +110,7 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     )
     video = make_video(tmp_path / "wide.mp4", 3)
     seen = served.read_clip(video)
-    np.testing.assert_array_equal(seen, read_clip(video, 1, 32, squash=True).frames)
+    np.testing.assert_array_equal(seen, read_clip(video, 1, 32, fit=Fit(squash=True)).frames)
     assert np.abs(seen.astype(int) - read_clip(video, 1, 32).frames).max() > 1
 
 

@@ -49,6 +49,11 @@ ABOUT = {
             "size of another kind": {"size": "32"},
             "no preprocessing": {"preprocessing": None},
             "squash of another kind": {"preprocessing": {"squash": "no"}},
+            "frames of another way": {"preprocessing": {"preprocess": "own"}},
+            "a list for a word": {"preprocessing": {"preprocess": ["clip"]}},
+            "another filter": {"preprocessing": {"preprocess": "clip", "interpolation": "box"}},
+            "no filter": {"preprocessing": {"preprocess": "clip"}},
+            "null for a filter": {"preprocessing": {"preprocess": "clip", "interpolation": None}},
             "no digest": {"program_sha256": None},
         }.items()
     },

@@ -4,7 +4,6 @@ import pytest
 
 from vtd_jax.clip.tokenizer import count_tokens
 from vtd_jax.errors import UserError
-from vtd_jax.predict import words
 from vtd_jax.predict.words import read_words
 
 
@@ -112,15 +111,18 @@ def test_learnt_context_leaves_less_room():
         read_words("綱引き綱引き", "--labels", room=6)
 
 
-def test_of_long_lists_only_long_words_are_tokenized(tmp_path, monkeypatch):
+def test_of_long_lists_only_long_words_are_tokenized(tmp_path):
     tokenized = []
-    monkeypatch.setattr(
-        words, "count_tokens", lambda texts: tokenized.extend(texts) or count_tokens(texts)
-    )
+
+    class Noting:
+        def count_tokens(self, texts):
+            tokenized.extend(texts)
+            return count_tokens(texts)
+
     lines = [f"word number {i}" for i in range(10_000)] + [
         "a phrase of more than twenty-five bytes"
     ]
     path = tmp_path / "words.txt"
     path.write_text("\n".join(lines), encoding="utf-8")
-    assert read_words(str(path), "--vocabulary") == tuple(lines)
+    assert read_words(str(path), "--vocabulary", tokenizer=Noting()) == tuple(lines)
     assert tokenized == lines[-1:]

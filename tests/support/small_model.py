@@ -40,9 +40,10 @@ LEARNT = {
 }
 
 
-def served_model(dtype="float32", config=RUN_SMALL, **changes) -> VTDCLIP:
+def served_model(dtype="float32", config=RUN_SMALL, preprocess="release", **changes) -> VTDCLIP:
     """A model as `write_served` takes it; `changes` are of `ModelConfig`."""
     clip = clip_from_state(config, random_state(config), dtype=dtype)
     # as of a run with memory.remat=block: 3 chunks divide no T here, and none may be requested
     compute = Compute(remat="block", frame_chunks=3)
-    return VTDCLIP(clip, ModelConfig(**(NONE | changes)), rngs=nnx.Rngs(0), compute=compute)
+    method = ModelConfig(**(NONE | changes))
+    return VTDCLIP(clip, method, rngs=nnx.Rngs(0), compute=compute, preprocess=preprocess)

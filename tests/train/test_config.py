@@ -59,6 +59,13 @@ def test_a_saved_run_finds_its_files_from_any_folder(tmp_path, monkeypatch):
         open_records("records", "list")
 
 
+@pytest.mark.parametrize("name", ["hf:org/model", "openai:ViT-B/16", "gs://bucket/clip.pt"])
+def test_names_of_clips_stay_names_anywhere(name):
+    run = RunConfig.from_dict(_with(clip__path=name))
+    assert run.anywhere().clip.path == name
+    assert RunConfig.from_saved(run.anywhere().to_dict()).clip.path == name
+
+
 def test_what_must_be_the_same_on_all_hosts():
     expected = RunConfig.from_dict(FIELDS).everywhere
     there = RunConfig.from_dict(
@@ -103,6 +110,15 @@ def test_what_must_be_the_same_on_all_hosts():
         (dict(augment__scales=("x",)), "augment.scales[0]: 'x', expected float"),
         (dict(data__evaluate=("val",)), "data.evaluate: ('val',), expected a group of fields"),
         (dict(data__stored_views=-1), "data.stored_views: -1, expected 0 or more"),
+        (dict(data__preprocess="bicubic"), "data.preprocess: 'bicubic', expected one of release"),
+        (
+            dict(data__preprocess="clip", model__normalization="imagenet"),
+            (
+                "data.preprocess=clip: is CLIP's own preprocessing, its mean and deviation "
+                "included, but model.normalization=imagenet; set model.normalization=clip, or "
+                "data.preprocess=release"
+            ),
+        ),
         (
             dict(data__stored_views=2, model__visual_prompts=4, model__visual_depth=1),
             (
@@ -139,9 +155,11 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     fields = _with()
     del fields["model"]["confidence"], fields["model"]["templates"], fields["model"]["ties"]
     del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
+    del fields["data"]["preprocess"]
     del fields["clip"]["activation"], fields["clip"]["head_width"]
     old = RunConfig.from_saved(fields)
     assert (old.model.confidence, old.model.templates, old.data.stored_views) == ("softmax", (), 0)
+    assert old.data.preprocess == "release"
     # not the default: it is what they learnt with
     assert FIELDS["model"]["ties"] == "frames"
     assert old == RunConfig.from_dict(_with(model__ties="release"))

@@ -7,8 +7,9 @@ import pytest
 
 from support import small_run
 from vtd_jax.errors import UserError
+from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.release_files import save_release
-from vtd_jax.model.saved.tuned import save_tuned
+from vtd_jax.model.saved.tuned import frozen, save_tuned
 from vtd_jax.model.vtd_clip import learnable
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -92,3 +93,23 @@ def test_class_names_learnt_on(folder, tmp_path):
         learnt_names(config, tmp_path, 2)
     with pytest.raises(UserError, match="was learnt on another CLIP"):
         load_learnt(model, tmp_path)
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "of a first version"])
+def test_parameters_keep_the_frames_that_they_learnt_on(folder, tmp_path, noted):
+    release = _config(folder, model__normalization="clip")
+    clip = release.with_changes({"data.preprocess": "clip"})
+    models = {c.data.preprocess: from_config.build_model(c) for c in (release, clip)}
+    checkpoints = Checkpoints(tmp_path)
+    for step, model in enumerate(models.values(), 1):
+        about = {"names": "0", "clip": weights_fingerprint(frozen(model))}
+        about |= {"clip_settings": model.clip_settings} if noted else {}
+        checkpoints.save(step, learnable(model), {"count": np.zeros(1)}, about)
+    checkpoints.close()
+    assert load_learnt(models["release"], tmp_path, "1") == 1
+    with pytest.raises(UserError, match="of preprocess=release, here it is clip; set data"):
+        load_learnt(models["clip"], tmp_path, "1")
+    if noted:
+        assert load_learnt(models["clip"], tmp_path, "2") == 2
+        with pytest.raises(UserError, match="of preprocess=clip, here it is release; set data"):
+            load_learnt(models["release"], tmp_path, "2")

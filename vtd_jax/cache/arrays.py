@@ -7,9 +7,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from vtd_jax.cache.folder import VARIABLE, make_folders
 from vtd_jax.errors import UserError
-from vtd_jax.files import replacing
+from vtd_jax.files import CACHE_VARIABLE, make_folders, replacing
 from vtd_jax.terminal import warn
 from vtd_jax.untrusted.arrays import crc_bytes, map_array
 
@@ -19,8 +18,8 @@ class NotKept(UserError):
 
     def __init__(self, folder: Path, what: str, error: OSError):
         super().__init__(
-            f"{folder}: {what} cannot be kept there ({error.strerror or error}); set {VARIABLE} "
-            "to a folder that can be written and has space"
+            f"{folder}: {what} cannot be kept there ({error.strerror or error}); set "
+            f"{CACHE_VARIABLE} to a folder that can be written and has space"
         )
 
 

@@ -1,36 +1,11 @@
-"""The cache folder, for things that can be computed again: features and compiled programs."""
+"""Whether others could have written to the cache folder, whose features decide results."""
 
-import errno
 import os
 import stat
 from pathlib import Path
 
 from vtd_jax.errors import UserError
-
-VARIABLE = "VTD_JAX_CACHE"
-# modes of folders that only the user may write, and of those that only the user may read
-NOT_WRITABLE, PRIVATE = 0o755, 0o700
-
-
-def cache_folder(given: str | os.PathLike | None = None) -> Path:
-    """The folder `given`, else `$VTD_JAX_CACHE`, else `~/.cache/vtd_jax`; it may be missing."""
-    return Path(given or os.environ.get(VARIABLE) or Path("~", ".cache", "vtd_jax")).expanduser()
-
-
-def make_folders(folder: Path, mode: int = NOT_WRITABLE) -> None:
-    """Makes a folder and its missing parents, all with this mode.
-
-    Raises:
-      OSError: one cannot be made, or is no folder.
-    """
-    missing, above = [], folder
-    while not os.path.lexists(above) and above != above.parent:
-        missing.append(above)
-        above = above.parent
-    for part in reversed(missing):
-        part.mkdir(mode, exist_ok=True)
-    if not folder.is_dir():
-        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+from vtd_jax.files import CACHE_VARIABLE, cache_folder
 
 
 def check_ours(folder: Path) -> None:
@@ -58,8 +33,8 @@ def check_ours(folder: Path) -> None:
             if strange or mode & stat.S_IWOTH:
                 raise UserError(
                     f"{part}: others could have put features there, which decide results ({why}); "
-                    f"remove it, make it yours alone (chmod go-w), or set {VARIABLE} to another "
-                    "folder"
+                    f"remove it, make it yours alone (chmod go-w), or set {CACHE_VARIABLE} to "
+                    "another folder"
                 )
 
 

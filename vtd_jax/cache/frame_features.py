@@ -16,10 +16,11 @@ from jaxtyping import Array, Float
 
 import vtd_jax
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
-from vtd_jax.cache.folder import VARIABLE, cache_folder, check_ours
+from vtd_jax.cache.folder import check_ours
 from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
+from vtd_jax.files import CACHE_VARIABLE, cache_folder
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
@@ -174,7 +175,7 @@ class FeatureStore:
                 if kept[part] is None:
                     raise UserError(
                         f"{part.file}: changed while it was written; does something else write "
-                        f"there? Set {VARIABLE} to a folder of your own"
+                        f"there? Set {CACHE_VARIABLE} to a folder of your own"
                     )
         shards: list[list[np.ndarray]] = [[] for _ in views]
         for part, rows in kept.items():
@@ -204,6 +205,7 @@ class FeatureStore:
             spec.frames,
             spec.size,
             *drawn,
+            *spec.fit.key,
         ]
         return fingerprint(about)
 

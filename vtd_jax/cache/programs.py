@@ -12,7 +12,9 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from vtd_jax.cache.folder import PRIVATE, VARIABLE, cache_folder, make_folders, why_not_ours
+from vtd_jax.cache.folder import why_not_ours
+from vtd_jax.errors import UserError
+from vtd_jax.files import CACHE_VARIABLE, PRIVATE, cache_folder, make_folders
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.terminal import warn
 
@@ -63,17 +65,17 @@ def keep_programs() -> Path | None:
             warn(
                 f"{folder}: is not used for compiled programs, which are code ({why}); every start "
                 "compiles again; remove it, make it yours alone (chmod go-w), or set "
-                f"{VARIABLE} to another folder"
+                f"{CACHE_VARIABLE} to another folder"
             )
             return None
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except (OSError, RuntimeError) as error:
-        # RuntimeError: there is no home directory
+    except (OSError, UserError) as error:
+        # UserError: there is no home directory
         why = getattr(error, "strerror", None) or error
         warn(
             f"{_folder_text()}: compiled programs cannot be kept there ({why}), so every "
-            f"start compiles again; set {VARIABLE} to a folder that can be written, or "
+            f"start compiles again; set {CACHE_VARIABLE} to a folder that can be written, or "
             "JAX_ENABLE_COMPILATION_CACHE=false"
         )
         return None
@@ -93,8 +95,8 @@ def _folder_text() -> str:
     """The cache folder for messages, unexpanded where there is no home directory."""
     try:
         return str(cache_folder())
-    except RuntimeError:
-        return os.environ.get(VARIABLE) or "~/.cache/vtd_jax"
+    except UserError:
+        return os.environ.get(CACHE_VARIABLE) or "~/.cache/vtd_jax"
 
 
 def _decided() -> bool:

@@ -13,8 +13,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
-from vtd_jax.cache.folder import cache_folder, check_ours
+from vtd_jax.cache.folder import check_ours
 from vtd_jax.errors import UserError
+from vtd_jax.files import cache_folder
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.terminal import warn
@@ -125,6 +126,8 @@ class TextCache:
             repr(tower),
             str(model.clip.text.dtype),
         ]
+        # of CLIP's own the version of the format says it
+        about += [] if model.clip.tokenizer is None else [repr(model.clip.tokenizer)]
         about += [jax.tree_util.keystr(path) for path, _ in leaves]
         name = fingerprint_all([about, *(jax.device_get(array) for array in arrays)])
         self._known = (arrays, name)
@@ -157,10 +160,13 @@ def encode_texts(
         raise UserError(f"among words {first + 1} to {first + len(words)}: {error}") from None
     graphdef, state = nnx.split(model.rounded())
     encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
-    lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
+    longest = model.clip.config.context_length
+    if model.clip.config.design.causal:
+        lengths = tokens.argmax(axis=-1).reshape(len(words), -1).max(axis=1) + 1
+    else:
+        lengths = np.full(len(words), longest)
     # words of similar lengths share a batch, which saves padding
     order = np.argsort(lengths, kind="stable")
-    longest = model.clip.config.context_length
     for start in range(0, len(words), size):
         chosen = order[start : start + size]
         # repeats words to fill the last batch

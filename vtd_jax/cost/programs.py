@@ -1,5 +1,6 @@
 """The programs of a run before they are compiled, without weights: from a config to shapes."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +40,20 @@ class Names(NamedTuple):
     def of(cls, tokens: np.ndarray) -> "Names":
         """From `VTDCLIP.class_tokens`, `[K, L]` or with M templates `[K, M, L]`."""
         return cls(tokens.shape[0], tokens.shape[-1], tokens.shape[1] if tokens.ndim == 3 else 0)
+
+    @classmethod
+    def of_classes(cls, model: VTDCLIP, class_names: Sequence[str]) -> "Names":
+        """Of an abstract model, which has no tokenizer but CLIP's own: a text tower that is not
+        causal takes all its positions, whatever the names are.
+        """
+        clip = model.clip.config
+        if clip.design.causal:
+            return cls.of(model.class_tokens(class_names))
+        return cls(len(class_names), clip.context_length, len(model.config.templates))
+
+    def fitted(self, clip: CLIPConfig) -> "Names":
+        """The same in the positions that a CLIP's text tower takes."""
+        return self if clip.design.causal else self._replace(tokens=clip.context_length)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -139,6 +154,7 @@ def abstract_tokens(mesh: DeviceMesh, names: Names) -> jax.ShapeDtypeStruct:
 def training_step(config: RunConfig, target: Target, names: Names) -> Step:
     """The training step of `Trainer`, with a padded batch of the config's size."""
     mesh, model = mesh_of(config, target), abstract_model(config, target)
+    names = names.fitted(model.clip.config)
     parts = steps.split(model)
     settings = StepSettings.of(config, _STEPS_PER_EPOCH, names.classes)
     optimizer, mapped = compiled_step(parts.graphdef, settings, mesh, config.parallel)

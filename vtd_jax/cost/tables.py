@@ -63,6 +63,7 @@ def evaluation_steps(config: RunConfig, target: Target, names: Names) -> list[St
     """Scoring a padded batch with all views of the config, and encoding the codebook."""
     mesh_of(config, target)
     mesh, model = DeviceMesh(target.devices), abstract_model(config, target)
+    names = names.fitted(model.clip.config)
     graphdef, state = nnx.split(model)
     videos = round_up(config.evaluate.batch_size, len(target.devices))
     count = config.evaluate.temporal_views * config.evaluate.spatial_views

@@ -17,6 +17,7 @@ from vtd_jax.evaluate.statistics import (
     run_hits,
 )
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table, split_table
+from vtd_jax.printable import brief
 from vtd_jax.terminal import counted
 
 SIDE = ("A", "B")
@@ -119,13 +120,15 @@ def describe_runs(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str,
             for name, about in runs.items()
         }
         lines[side] = [f"{name} ({text})" for name, text in made.items()]
+    if ways := preprocess_differs(sides):
+        lines["preprocess differs"] = ways
     one, two = (next(iter(runs.values())) for runs in sides)
     if one and two:
-        keys = [
-            key
-            for key in dict.fromkeys((*one, *two))
-            if key not in _PLACES and one.get(key) != two.get(key)
-        ]
+        known = {**one, **two}
+        if not ("preprocess" in one and "preprocess" in two) and _way(one) == _way(two):
+            # a table of an earlier version has no such line
+            known.pop("preprocess", None)
+        keys = [key for key in known if key not in _PLACES and one.get(key) != two.get(key)]
         differ = [f"{key}: {_word(one, key)} / {_word(two, key)}" for key in keys]
         if not differ and one.get("config") != two.get("config"):
             # `about` has no settings of the optimizer
@@ -133,6 +136,27 @@ def describe_runs(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> dict[str,
             differ = [f"those of training, see the config.json of the runs ({made})"]
         lines["settings that differ"] = differ or "none"
     return lines
+
+
+def preprocess_differs(sides: Sequence[Mapping[str, Mapping[str, Any]]]) -> str:
+    """How frames of each side were scaled, if not all runs scaled theirs in one way; else "".
+
+    Args:
+      sides: as for `describe_runs`.
+    """
+    ways = [list(dict.fromkeys(_way(about) for about in runs.values() if about)) for runs in sides]
+    if len({way for side in ways for way in side}) < 2:
+        return ""
+    said = "; ".join(
+        f"{side} {' and '.join(way) or 'unknown'}" for side, way in zip(SIDE, ways, strict=True)
+    )
+    return f"{said}: other pixels, so that not all of B − A is the models'"
+
+
+def _way(about: Mapping[str, Any]) -> str:
+    """The way without its details; tables of earlier versions are of the release's."""
+    way = str(about.get("preprocess", "release")).partition(":")[0]
+    return way if way in ("clip", "release") else brief(way)
 
 
 def _word(about: Mapping[str, Any], key: str) -> str:

@@ -25,10 +25,12 @@ from vtd_jax.files import write_text
 from vtd_jax.fingerprints import same
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import describe as describe_normalization
+from vtd_jax.model.preprocess import scaling
 from vtd_jax.outputs import csv_text
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.video.scaling.fit import Fit
 from vtd_jax.video.stored_lists import StoredList
 
 # field of a table with the fingerprint of its scores
@@ -112,6 +114,7 @@ def about(
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",
         "normalisation": describe_normalization(model.normalization, clip.preprocessing),
+        "preprocess": fit_of(config, clip).describe(clip.image_resolution),
         "class names": _names(model),
         **({"confidence": _UNIFORM} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,
@@ -128,6 +131,12 @@ def about(
     if not config.data.train:
         del lines["training videos"], lines["training list"]
     return lines
+
+
+def fit_of(config: RunConfig, clip: CLIPConfig) -> Fit:
+    """How a run's frames are scaled and cropped."""
+    way = scaling(config.data.preprocess, config.model.normalization, clip.preprocessing)
+    return Fit(**way)
 
 
 def _names(model: ModelConfig) -> str:

@@ -26,6 +26,7 @@ from vtd_jax.parallel.processes import gather_rows, process_count, process_index
 from vtd_jax.terminal import log, warn
 from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
+from vtd_jax.video.scaling.fit import Fit
 
 # most bytes of a split's frame features that are kept on disk
 MOST_KEPT = 4 * 2**30
@@ -84,7 +85,7 @@ def evaluate(
             workers=workers,
             host_index=process_index(),
             host_count=hosts,
-            squash=model.squash,
+            fit=Fit(**model.scaling),
         )
         try:
             batches = clips if store is None else _stored(store, records, clips, workers, check)

@@ -1,6 +1,7 @@
 """Turns class names into tokens, behind learned prompts or in templates; templates into codes."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +10,18 @@ from jaxtyping import Array, Float, Int32
 from vtd_jax.model.discretize import normalize
 from vtd_jax.model.prompts import INIT_WORDS
 
+if TYPE_CHECKING:
+    # a benchmark on a bare machine has no tokenizer
+    from vtd_jax.clip.tokenizing.gemma import GemmaTokenizer
 
-def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, "k 77"]:
+
+def class_tokens(
+    names: Sequence[str],
+    prompt_length: int,
+    *,
+    tokenizer: "GemmaTokenizer | None" = None,
+    context_length: int = 77,
+) -> Int32[np.ndarray, "k l"]:
     """Token ids of every class.
 
     Args:
@@ -19,7 +30,9 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
         (zero-shot mode). Otherwise a text is P_t stand-in words, whose embeddings the prompts
         replace, the name with spaces in place of underscores, and a full stop. As in the release
         the stand-ins are "a photo of a" up to 4 tokens, of which the first P_t are replaced, else
-        "X X … X".
+        "X X … X". Another tokenizer than CLIP's has no stand-in words, only their places.
+      tokenizer: that comes with the CLIP; None for CLIP's own.
+      context_length: L.
 
     Raises:
       UserError: a text that is too long.
@@ -28,9 +41,12 @@ def class_tokens(names: Sequence[str], prompt_length: int) -> Int32[np.ndarray, 
     from vtd_jax.clip.tokenizer import tokenize
 
     if not prompt_length:
-        return tokenize(names)
+        return (tokenizer.tokenize if tokenizer else tokenize)(names, context_length=context_length)
+    spaced = [f"{name.replace('_', ' ')}." for name in names]
+    if tokenizer:
+        return tokenizer.behind(prompt_length, spaced, context_length=context_length)
     stand_in = INIT_WORDS if prompt_length <= 4 else " ".join(["X"] * prompt_length)
-    return tokenize([f"{stand_in} {name.replace('_', ' ')}." for name in names])
+    return tokenize([f"{stand_in} {text}" for text in spaced], context_length=context_length)
 
 
 def trim(tokens: Int32[np.ndarray, "... l"]) -> Int32[np.ndarray, "... n"]:
@@ -38,12 +54,19 @@ def trim(tokens: Int32[np.ndarray, "... l"]) -> Int32[np.ndarray, "... n"]:
     return np.ascontiguousarray(tokens[..., : int(tokens.argmax(axis=-1).max()) + 1])
 
 
-def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.ndarray, "k m 77"]:
+def template_tokens(
+    names: Sequence[str],
+    templates: Sequence[str],
+    *,
+    tokenizer: "GemmaTokenizer | None" = None,
+    context_length: int = 77,
+) -> Int32[np.ndarray, "k m l"]:
     """Token ids of every class in every template, for vanilla CLIP baselines.
 
     Args:
       names: K class names, taken as they are, underscores kept (as bare names).
       templates: M texts with `{}` where the name goes.
+      tokenizer, context_length: as for `class_tokens`.
 
     Raises:
       UserError: a text that is too long.
@@ -52,7 +75,8 @@ def template_tokens(names: Sequence[str], templates: Sequence[str]) -> Int32[np.
     from vtd_jax.clip.tokenizer import tokenize
 
     texts = [template.replace("{}", name) for name in names for template in templates]
-    return tokenize(texts).reshape(len(names), len(templates), -1)
+    rows = (tokenizer.tokenize if tokenizer else tokenize)(texts, context_length=context_length)
+    return rows.reshape(len(names), len(templates), -1)
 
 
 def ensemble(features: Float[Array, "m k d"]) -> Float[Array, "k d"]:

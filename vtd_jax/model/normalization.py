@@ -24,11 +24,6 @@ def statistics(
     return mean, std
 
 
-def squashes(normalization: str, preprocessing: Preprocessing) -> bool:
-    """Whether frames are squashed to a square: with "clip" where this CLIP's images were."""
-    return normalization == "clip" and preprocessing.squash
-
-
 def describe(normalization: str, preprocessing: Preprocessing) -> str:
     """The normalisation of frames, for tables and pages; OpenAI's statistics are left out."""
     usual = normalization != "clip" or preprocessing == OPENAI

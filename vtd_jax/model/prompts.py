@@ -1,6 +1,7 @@
 """Learnable prompts: the few vectors by which a frozen CLIP is adapted (paper section 3.4)."""
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -19,16 +20,19 @@ class Prompt(nnx.Param):
 def text_prompts(
     clip: CLIP, length: int, depth: int, key: Key[Array, ""]
 ) -> Float[Array, "depth p width"]:
-    """Initial text prompts: N(0, 0.02²); up to 4 tokens start as the words "a photo of a"."""
+    """Initial text prompts: N(0, 0.02²); up to 4 tokens start as the words "a photo of a", as far
+    as the CLIP's tokenizer has tokens of them.
+    """
     check_depth("text", depth, clip.config.text_layers)
     shape = (max(depth, 1), length, clip.config.text_width)
     prompts = _DEVIATION * jax.random.normal(key, shape)
-    if length <= 4:
+    # one whose tokenizer is not there yet cannot encode class names either
+    if length <= 4 and (clip.config.design.tokenizer == "clip" or clip.tokenizer):
         # imported late: a benchmark on a bare machine has no tokenizer
-        from vtd_jax.clip.tokenizer import tokenize
+        from vtd_jax.clip import tokenizer
 
-        words = tokenize([INIT_WORDS])[0, 1 : 1 + length]
-        prompts = prompts.at[0].set(clip.text.token_embedding[...][words])
+        words = (clip.tokenizer or tokenizer).encode([INIT_WORDS])[0][:length]
+        prompts = prompts.at[0, : len(words)].set(clip.text.token_embedding[...][jnp.array(words)])
     return prompts
 
 

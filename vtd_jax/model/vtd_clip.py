@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from vtd_jax.model import discretize, fast_discretize, fast_fusion, fusion, ties
 from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.codebook import class_tokens, ensemble, template_tokens, trim
 from vtd_jax.model.config import ModelConfig
-from vtd_jax.model.normalization import as_images, squashes
+from vtd_jax.model.normalization import as_images
+from vtd_jax.model.preprocess import check_preprocess, scaling
 from vtd_jax.model.prompts import Prompt, text_prompts, visual_prompts
 
 Frames = (
@@ -65,9 +66,26 @@ class VTDCLIP(nnx.Module):
     """
 
     def __init__(
-        self, clip: CLIP, config: ModelConfig, *, rngs: nnx.Rngs, compute: Compute = DEFAULT
+        self,
+        clip: CLIP,
+        config: ModelConfig,
+        *,
+        rngs: nnx.Rngs,
+        compute: Compute = DEFAULT,
+        preprocess: str = "release",
     ):
+        """
+        Args:
+          clip: frozen.
+          config: of the method.
+          rngs: of what is learnt.
+          compute: how.
+          preprocess: what its frames go through before: "release" or "clip" (docs/method.md,
+            section 6). Read by whoever makes the frames.
+        """
+        check_preprocess(preprocess, config.normalization)
         self.clip, self.config, self.compute = clip, config, compute
+        self.preprocess = preprocess
         self.text_prompts = self._text_prompts(rngs)
         self.visual_prompts = self._visual_prompts(rngs)
         self.fusion = self._fusion(rngs)
@@ -90,15 +108,19 @@ class VTDCLIP(nnx.Module):
         """Settings of the CLIP that no weight shows, as text. A run resumes only with the same."""
         clip = self.clip.config
         heads = f"{clip.vision_head_width} and {clip.text_head_width}"
+        images = str(clip.preprocessing)
+        if self.preprocess == "clip":
+            images += f", preprocess=clip ({clip.preprocessing.interpolation})"
+        design = f", {clip.design.differences}" if clip.design.differences else ""
+        design += f", {self.clip.tokenizer}" if self.clip.tokenizer else ""
         return (
-            f"activation {clip.activation}, attention heads of {heads}, images of "
-            f"{clip.preprocessing}"
+            f"activation {clip.activation}, attention heads of {heads}, images of {images}{design}"
         )
 
     @property
-    def squash(self) -> bool:
-        """Whether frames are squashed to a square (`normalization.squashes`)."""
-        return squashes(self.config.normalization, self.clip.config.preprocessing)
+    def scaling(self) -> dict[str, Any]:
+        """How its frames are scaled, as arguments of `vtd_jax.video.scaling.fit.Fit`."""
+        return scaling(self.preprocess, self.config.normalization, self.clip.config.preprocessing)
 
     def attention_implementations(self, length: int) -> dict[str, str]:
         """How each tower computes attention here: "texts" and, of a ViT, "frames" -> "xla",
@@ -107,12 +129,11 @@ class VTDCLIP(nnx.Module):
         Args:
           length: L, tokens of the texts.
         """
-        visual, config = self.clip.visual, self.config
-        text = self.clip.text.attention_implementation(self.compute, length, config.text_prompts)
-        if not isinstance(visual, VisionTransformer):
-            return {"texts": text}
-        frames = visual.attention_implementation(self.compute, config.visual_prompts)
-        return {"frames": frames, "texts": text}
+        clip, config, visual, how = self.clip, self.config, self.clip.visual, {}
+        if isinstance(visual, VisionTransformer):
+            how["frames"] = visual.attention_implementation(self.compute, config.visual_prompts)
+        text = clip.text.attention_implementation(self.compute, length, config.text_prompts)
+        return how | {"texts": text}
 
     def rounded(self) -> "VTDCLIP":
         """The same model for inference programs: see `CLIP.rounded`."""
@@ -144,18 +165,33 @@ class VTDCLIP(nnx.Module):
     def class_tokens(
         self, names: Sequence[str]
     ) -> Int32[np.ndarray, "k l"] | Int32[np.ndarray, "k m l"]:
-        """Trimmed token ids of the class prompts: `[K, L]`, with M templates `[K, M, L]`."""
+        """Token ids of the class prompts: `[K, L]`, with M templates `[K, M, L]`.
+
+        Trimmed behind the longest text where nothing there can reach a result.
+        """
         # imported late: a benchmark on a bare machine has no tokenizer
         from vtd_jax.clip.tokenizer import EOT
 
-        if self.clip.config.vocab_size <= EOT:
+        clip = self.clip.config
+        given, least, whose = self.clip.tokenizer, EOT + 1, "CLIP's"
+        if clip.design.tokenizer != "clip":
+            if given is None:
+                raise UserError(
+                    "this CLIP was made without its tokenizer, which comes with the weights: use "
+                    "load_clip"
+                )
+            least, whose = given.vocab_size, "its"
+        if clip.vocab_size < least:
             raise UserError(
-                f"this CLIP has {self.clip.config.vocab_size} tokens, CLIP's tokenizer has "
-                f"{EOT + 1}: it was trained with another one, which is not supported"
+                f"this CLIP has {clip.vocab_size} tokens, {whose} tokenizer has {least}: it "
+                "was trained with another one, which is not supported"
             )
+        how: Any = dict(tokenizer=given, context_length=clip.context_length)
         if self.config.templates:
-            return trim(template_tokens(names, self.config.templates))
-        return trim(class_tokens(names, self.config.text_prompts))
+            tokens = template_tokens(names, self.config.templates, **how)
+        else:
+            tokens = class_tokens(names, self.config.text_prompts, **how)
+        return trim(tokens) if clip.design.causal else tokens
 
     def encode_classes(self, tokens: ClassTokens) -> Float[Array, "k d"]:
         """The codebook: raw text features of `class_tokens(names)` behind the learned context.

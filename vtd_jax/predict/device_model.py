@@ -10,6 +10,7 @@ from jaxtyping import Array, Float32, Int32, UInt8
 
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.programs import Parts, Vocabulary, compiled
+from vtd_jax.video.scaling.fit import Fit
 
 # frames that a device encodes at once: they fill it, and fit into any memory
 CHUNK = 32
@@ -21,6 +22,7 @@ class DeviceModel:
     Attributes:
       model: the VTD-CLIP.
       chunk: frames encoded at once, over all devices.
+      logit_bias: of a SigLIP in which nothing is learnt; else None.
     """
 
     def __init__(self, model: VTDCLIP, devices: Sequence[jax.Device] | None = None):
@@ -36,11 +38,17 @@ class DeviceModel:
         graphdef, state = nnx.split(model.rounded())
         self._programs = compiled(graphdef)
         self._state = self.replicate(state)
+        self.logit_bias = _logit_bias(model)
 
     @property
     def size(self) -> int:
         """Side of the frames that the model sees, pixels."""
         return self.model.clip.config.image_resolution
+
+    @property
+    def fit(self) -> Fit:
+        """How its frames are scaled and cropped."""
+        return Fit(**self.model.scaling)
 
     def replicate(self, tree: nnx.State | Float32[np.ndarray, "k d"]) -> nnx.State | Array:
         """Arrays on all devices, as programs take them."""
@@ -102,3 +110,13 @@ class DeviceModel:
         """
         parts = self._programs.explain(self._state, features[None], codebook, tokens)
         return Parts(*(np.asarray(part)[0] for part in parts))
+
+
+def _logit_bias(model: VTDCLIP) -> float | None:
+    """The CLIP's own bias, where logits are its own: a tuned model learnt by a softmax."""
+    clip, config = model.clip, model.config
+    tuned = (model.text_prompts, model.visual_prompts, model.fusion) != (None, None, None)
+    if clip.logit_bias is None or tuned or config.pooling == "softmax_mean":
+        return None
+    same = np.array_equal(model.logit_scale[...], clip.logit_scale[...])
+    return float(clip.logit_bias[...]) if same else None

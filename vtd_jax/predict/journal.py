@@ -48,7 +48,7 @@ class Journal:
         job: Mapping[str, Any],
         restart: bool = False,
         kind: Any = dict[str, Any],
-        legacy: Mapping[str, Callable[[], str]] = MappingProxyType({}),
+        legacy: Mapping[str, Callable[[], Any]] = MappingProxyType({}),
     ):
         """Opens or creates a journal.
 
@@ -57,8 +57,8 @@ class Journal:
           job: everything that results depend on; JSON-able.
           restart: whether to discard an existing journal.
           kind: type of a video's line for `untrusted.json_text.convert`; other fields are allowed.
-          legacy: fields of `job` that are fingerprints, with functions that compute them as earlier
-            versions did.
+          legacy: fields of `job` that earlier versions wrote otherwise, with functions that compute
+            them as these did; None for a field that they lacked.
 
         Raises:
           UserError: the file is a journal of another job, is not a journal, has a damaged line, or

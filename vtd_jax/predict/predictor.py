@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.cache.text_features import TextCache
-from vtd_jax.clip.tokenizer import count_tokens
+from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.device_model import DeviceModel
@@ -22,6 +22,7 @@ from vtd_jax.predict.words import check_texts
 from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.read_ahead import read_ahead
+from vtd_jax.video.scaling.fit import Fit
 
 # lists of labels whose codebooks are kept in memory
 _KEPT = 4
@@ -62,20 +63,32 @@ class Predictor:
         return self._on_devices.size
 
     @property
+    def fit(self) -> Fit:
+        """How frames are scaled and cropped."""
+        return self._on_devices.fit
+
+    @property
     def chunk(self) -> int:
         """Frames that are encoded at once, over all devices."""
         return self._on_devices.chunk
 
     @property
+    def tokenizer(self) -> Any:
+        """Of the CLIP, with `tokenize` and `count_tokens`."""
+        return self.model.clip.tokenizer or tokenizer
+
+    @property
     def label_room(self) -> int:
         """Tokens that a label may have: CLIP's context less start, end and prompts or template."""
-        config, room = self.model.config, self.model.clip.config.context_length - 2
+        config, clip, tokens = self.model.config, self.model.clip, self.tokenizer
+        room = clip.config.context_length - tokens.AROUND
         if config.text_prompts:
-            # prompts replace the four tokens of "a photo of a", first ones first; a full stop ends
-            # the text
-            return room - max(4, config.text_prompts) - 1
+            # prompts replace the four tokens of "a photo of a", first ones first, where the
+            # tokenizer has stand-ins; a full stop ends the text
+            least = 4 if clip.tokenizer is None else 0
+            return room - max(least, config.text_prompts) - 1
         around = [template.replace("{}", "") for template in config.templates]
-        return room - max(map(int, count_tokens(around)), default=0)
+        return room - max(map(int, tokens.count_tokens(around)), default=0)
 
     def predict(
         self,
@@ -278,6 +291,6 @@ class Predictor:
 
     def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
         try:
-            return read_clip(video, frames, self.size, fps=fps, squash=self.model.squash)
+            return read_clip(video, frames, self.size, fps=fps, fit=self.fit)
         except UserError as error:
             return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)

@@ -21,6 +21,8 @@ class Prediction:
       labels: K texts, in the order given.
       scores: class probabilities, 0..1, softmax of the logits; they sum to 1 over the labels.
       logits: before the softmax.
+      matches: of a zero-shot SigLIP, how probable it is that each label fits, whatever the others
+        are, `sigmoid(logits + logit_bias)`; None for all other models.
       indices: of the T sampled frames.
       seconds: their times; None for an array without `fps`.
       total: frames of the video.
@@ -37,6 +39,7 @@ class Prediction:
     total: int
     duration: float | None
     note: str = field(default="", kw_only=True)
+    matches: Float32[np.ndarray, " k"] | None = field(default=None, kw_only=True)
 
     @property
     def label(self) -> str:
@@ -56,16 +59,18 @@ class Prediction:
         """The best labels and their scores, best first."""
         return [(self.labels[k], float(self.scores[k])) for k in self.order(count)]
 
+    def _entry(self, k: int) -> dict[str, Any]:
+        """A label and its numbers."""
+        entry = {"label": self.labels[k], "score": float(self.scores[k])}
+        return entry if self.matches is None else entry | {"match": float(self.matches[k])}
+
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
         """JSON-able; the best `top` labels only, all for None."""
         return {
             "video": utf8(self.video),
             "label": self.label,
             "score": self.score,
-            "top": [
-                {"label": label, "score": score}
-                for label, score in self.top(top or len(self.labels))
-            ],
+            "top": [self._entry(k) for k in self.order(top or len(self.labels)).tolist()],
             "frames": self.indices.tolist(),
             "seconds": rounded(self.seconds),
             "total_frames": self.total,
@@ -263,8 +268,13 @@ def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndar
     return check_finite(logits, f"{video}: a row of scores", remedy)
 
 
-def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) -> dict[str, Any]:
-    """The fields of a `Prediction`."""
+def facts(
+    clip: Clip,
+    labels: Sequence[str],
+    logits: Float32[np.ndarray, " k"],
+    logit_bias: float | None = None,
+) -> dict[str, Any]:
+    """The fields of a `Prediction`; with a logit bias also `matches`."""
     finite(logits, clip.name)
     # a softmax in NumPy, which cannot overflow
     scores = np.exp(logits - logits.max())
@@ -273,12 +283,18 @@ def facts(clip: Clip, labels: Sequence[str], logits: Float32[np.ndarray, " k"]) 
         "labels": tuple(labels),
         "scores": (scores / scores.sum()).astype(np.float32),
         "logits": logits,
+        "matches": None if logit_bias is None else _sigmoid(logits + np.float32(logit_bias)),
         "indices": clip.indices,
         "seconds": clip.seconds,
         "total": clip.total,
         "duration": clip.duration,
         "note": clip.note,
     }
+
+
+def _sigmoid(x: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, " k"]:
+    # by a tanh, which cannot overflow
+    return 0.5 + 0.5 * np.tanh(0.5 * x)
 
 
 def rounded(values: Float[np.ndarray, "..."] | None, digits: int = 6) -> Any:

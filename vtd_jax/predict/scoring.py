@@ -23,14 +23,14 @@ def score_clip(
     features = on_devices.encode_frames(clip.frames)
     if runner_ups is None:
         logits = on_devices.logits(features[None], job.codebook, job.vocabulary)[0]
-        return Prediction(**facts(clip, job.labels, logits))
+        return Prediction(**facts(clip, job.labels, logits, on_devices.logit_bias))
     words, config = job.vocabulary.words, on_devices.model.config
     found = job.vocabulary.nearest(features, 1 + runner_ups, config.assignment)
     tokens = job.vocabulary.video_tokens(features[None], found.ids[None, :, 0], config)
     parts = on_devices.explain(features, job.codebook, tokens.codes)
     fused = on_devices.model.fusion is not None
     return Explanation(
-        **facts(clip, job.labels, parts.logits),
+        **facts(clip, job.labels, parts.logits, on_devices.logit_bias),
         pictures=clip.frames,
         words=tuple(tuple(words[i] for i in row) for row in found.ids),
         similarity=found.similarity,

@@ -40,6 +40,7 @@ from vtd_jax.trees import flatten_arrays
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES
 from vtd_jax.video.augment import crop_short_side
+from vtd_jax.video.scaling.fit import Fit
 
 SUFFIX = ".served"
 KIND = "vtd_jax.served"
@@ -159,7 +160,7 @@ def served_program(model: VTDCLIP) -> tuple[Callable[..., dict[str, Array]], dic
     # platform takes: one program may be for several
     bare = model.with_compute(Compute(attention="xla", platform="cpu"))
     del bare.clip.text, bare.clip.logit_scale
-    bare.text_prompts = None
+    bare.clip.logit_bias = bare.clip.tokenizer = bare.text_prompts = None
     graphdef, state = nnx.split(bare)
     arrays, tree = flatten_arrays(state), jax.tree.structure(state)
     names = list(arrays)
@@ -193,6 +194,21 @@ def export_program(
     return export.export(jax.jit(program), platforms=tuple(platforms))(shapes, images)
 
 
+def _scale(fit: Fit, size: int, short_side: int) -> str:
+    """How frames are scaled, in words."""
+    rounded = "to the nearest whole" if fit.is_release else "rounded down"
+    scale = f"short side to {short_side} pixels, the other {rounded}"
+    if fit.squash:
+        scale = f"to {size} × {size} pixels whatever its proportions"
+    how = (
+        f"{fit.interpolation} with smoothing (as Pillow before 12.2: first along the rows, "
+        "rounded to uint8, then along the columns; later ones shrink tall images otherwise)"
+    )
+    if fit.is_release:
+        how = "bilinear without smoothing (OpenCV's INTER_LINEAR)"
+    return f"turned as the file asks, {scale}, {how}"
+
+
 def _describe(
     model: VTDCLIP,
     labels: Sequence[str],
@@ -202,11 +218,9 @@ def _describe(
 ) -> dict[str, Any]:
     """The content of `about.json` but for digests and origin."""
     clip, config = model.clip.config, model.config
-    size, short_side = clip.image_resolution, crop_short_side(clip.image_resolution)
+    fit, size = Fit(**model.scaling), clip.image_resolution
+    short_side = crop_short_side(size) if fit.is_release else size
     mean, deviation = statistics(config.normalization, clip.preprocessing)
-    scale = f"short side to {short_side} pixels, the other to the nearest whole"
-    if model.squash:
-        scale = f"to {size} × {size} pixels whatever its proportions"
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(name.encode() + weights[name].tobytes())
@@ -225,11 +239,12 @@ def _describe(
                 f"place (2 i + 1) n // {2 * frames} for i = 0 … {frames - 1}; they repeat where a "
                 "video has fewer"
             ),
-            "scale": f"turned as the file asks, {scale}, "
-            "bilinear without smoothing (OpenCV's INTER_LINEAR)",
+            "scale": _scale(fit, size, short_side),
             "crop": f"the middle {size} × {size} pixels",
             "values": "RGB, 0 to 255, uint8; mean and deviation are taken off in the program",
-            "squash": model.squash,
+            "preprocess": fit.preprocess,
+            "interpolation": "bilinear" if fit.is_release else fit.interpolation,
+            "squash": fit.squash,
             "mean": [x / 255 for x in mean],
             "deviation": [x / 255 for x in deviation],
         },

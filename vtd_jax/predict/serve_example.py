@@ -61,6 +61,13 @@ ENTERED = {*NESTED.split(), *b"stsz stz2 stts ctts trun elst cmov".split()}
 ODD = re.compile(
     rb"hdlr(?:.{8}){1,2}(?:vide|subp|clcp)|ctts|stts(?!.{4}\0{3}\x01.{4}\0{3}\x01)", re.DOTALL
 )
+# filters that smooth: pixels that they reach, and their weights by distance; and the longest side
+# of a frame that is squashed with them, where all of it is needed
+FILTERS = {
+    "bicubic": (2, lambda x: cubic(x)),
+    "bilinear": (1, lambda x: np.maximum(1 - x, 0)),
+}
+LONGEST = 16_384
 # what reading a video may raise
 UNREADABLE = (OSError, ValueError, MemoryError, OverflowError, av.error.FFmpegError, cv2.error)
 PIXELS_A_BYTE, ABOUT_BYTES, SIDES = 250_000, 2**26, ("frames", "size")
@@ -104,9 +111,7 @@ class Served:
 
     def read_clip(self, path: str | Path) -> np.ndarray:
         """Frames of a video as this model sees them, uint8 RGB `[T, R, R, 3]`."""
-        return read_clip(
-            path, self.frames, self.size, squash=self.about["preprocessing"].get("squash", False)
-        )
+        return read_clip(path, self.frames, self.size, way=self.about["preprocessing"])
 
     def __call__(self, frames: np.ndarray) -> dict[str, np.ndarray]:
         """Frames of b videos, uint8 RGB `[b, T, R, R, 3]`, to `scores [b, K]` and more; compiles
@@ -139,7 +144,12 @@ def read_about(path: Path) -> dict:
         digest = hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
         # raises for labels that are not texts
         "".join([*about["labels"], about["program_sha256"]]).encode()
-        good = about["preprocessing"].get("squash", False) in (False, True)
+        way = about["preprocessing"]
+        good = way.get("squash", False) in (False, True)
+        good = good and way.get("preprocess", "release") in ("release", "clip")
+        # the release's has no choice of a filter
+        filters = FILTERS if way.get("preprocess") == "clip" else {None, *FILTERS}
+        good = good and way.get("interpolation") in filters
         good = good and isinstance(about["labels"], list) and bool(about["labels"])
         good = good and about.get("about_sha256") in (None, digest)
         if good and all(type(about[key]) is int and 0 < about[key] < 2**16 for key in SIDES):
@@ -169,12 +179,12 @@ def read_weights(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_clip(
-    path: str | Path, frames: int, size: int, count: int = 0, squash: bool = False
+    path: str | Path, frames: int, size: int, count: int = 0, way: dict | None = None
 ) -> np.ndarray:
     """Reads the centre of each of T uniform segments, uint8 RGB `[T, R, R, 3]`, as in evaluation.
 
     `count` is the number of frames that decode; 0 takes it from the container, and reads the file
-    again if that was wrong. `squash` scales whole frames to R × R.
+    again if that was wrong. `way` is how frames are scaled, `preprocessing` of `about.json`.
     """
     images, shape, seen, pixels, read = {}, None, 0, 0, 0
     with opened(path) as file, open_video(file) as container:
@@ -209,14 +219,14 @@ def read_clip(
                     shape = (frame.height, frame.width)
                     shape = shape[::-1] if orientation(frame)[0] else shape
                 if seen in indices:
-                    images[seen] = crop(shown(frame), shape, size, squash).copy()
+                    images[seen] = crop(shown(frame), shape, size, way or {}).copy()
                 seen += 1
     if not seen:
         raise ValueError(
             "no frame of it decodes, or all have more pixels than --max_frame_pixels allows"
         )
     if seen != count:
-        return read_clip(path, frames, size, seen, squash)
+        return read_clip(path, frames, size, seen, way)
     return np.stack([images[i] for i in indices])
 
 
@@ -369,17 +379,75 @@ def filtered(frame: av.VideoFrame, filters: list[tuple[str, str]]) -> av.VideoFr
     return last.pull()
 
 
-def crop(image: np.ndarray, shape: tuple[int, int], size: int, squash: bool) -> np.ndarray:
-    """Scales the short side to `size · 256 / 224` and crops; `shape` is of the first frame."""
-    height, width = (
-        size if squash else int(side * round(size * (256 / 224)) / min(shape) + 0.5)
-        for side in shape
-    )
-    for h, w in (shape, (height, width)):
+def crop(image: np.ndarray, shape: tuple[int, int], size: int, way: dict) -> np.ndarray:
+    """Scales a frame and crops its middle; `shape` is of the first frame."""
+    squash, as_clip = way.get("squash", False), way.get("preprocess") == "clip"
+    if as_clip:
+        # no video has longer sides; weights along them would take much memory
+        shape = (min(shape[0], LONGEST), min(shape[1], LONGEST)) if squash else shape
+        sides = tuple(size if squash else int(size * side / min(shape)) for side in shape)
+    else:
+        short = round(size * (256 / 224))
+        sides = tuple(size if squash else int(side * short / min(shape) + 0.5) for side in shape)
+    for h, w in (shape,) if as_clip else (shape, sides):
         if image.shape[:2] != (h, w):
-            image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=cv2.INTER_LINEAR)
-    y, x = (height - size) // 2, (width - size) // 2
+            shrunk = as_clip and image.shape[0] * image.shape[1] > h * w
+            method = cv2.INTER_AREA if shrunk else cv2.INTER_LINEAR
+            image = cv2.resize(np.ascontiguousarray(image), (w, h), interpolation=method)
+    if as_clip:
+        rows, columns = (
+            taps(source, side, size, way["interpolation"])
+            for source, side in zip(image.shape[:2], sides)
+        )
+        needed = image[rows[0][0] : rows[-1][1], columns[0][0] : columns[-1][1]]
+        across = smoothed(cv2.transpose(np.ascontiguousarray(needed)), columns)
+        return smoothed(cv2.transpose(across), rows)
+    y, x = ((side - size) // 2 for side in sides)
     return image[y : y + size, x : x + size]
+
+
+def taps(source: int, whole: int, size: int, filter_: str) -> list[tuple[int, int, np.ndarray]]:
+    """How the middle `size` of `whole` pixels are made of `source` pixels, as Pillow does it: for
+    a few results each the first pixel, the one behind the last, and whole weights of 2**-22.
+    """
+    reach, curve = FILTERS[filter_]
+    first, found, step = round((whole - size) / 2), [], 8
+    wide = max(source / whole, 1.0)
+    for begin in range(0, size, step):
+        numbers = first + np.arange(begin, min(begin + step, size))
+        centres = ((numbers + 0.5) * (source / whole))[:, None]
+        low = np.maximum((centres - reach * wide + 0.5).astype(int), 0)
+        high = np.minimum((centres + reach * wide + 0.5).astype(int), source)
+        places = np.arange(low[0, 0], high[-1, 0])
+        inside = (places >= low) & (places < high)
+        weights = np.where(inside, curve(np.abs((places - centres + 0.5) / wide)), 0.0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        weights = np.trunc(weights * 2**22 + np.copysign(0.5, weights))
+        found.append((int(low[0, 0]), int(high[-1, 0]), weights))
+    return found
+
+
+def smoothed(image: np.ndarray, sums: list[tuple[int, int, np.ndarray]]) -> np.ndarray:
+    """Sums of rows, `[n, m, 3]` to `[size, m, 3]`, as `taps` gives them, rounded to uint8; the
+    first row is the first that is needed.
+
+    Whole numbers in float64 are exact.
+    """
+    start, flat, parts = sums[0][0], image.reshape(len(image), -1), []
+    for low, high, weights in sums:
+        rows = flat[low - start : high - start]
+        # little memory; and more multiplications would start threads, slower where cores are busy
+        step = max(1, 2**18 // weights.size)
+        pieces = [rows[:, at : at + step] for at in range(0, rows.shape[1], step)]
+        exact = np.hstack([weights @ piece.astype(np.float64) for piece in pieces])
+        parts.append(np.floor(exact / 2**22 + 0.5).clip(0, 255).astype(np.uint8))
+    return np.concatenate(parts).reshape(-1, *image.shape[1:])
+
+
+def cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic with a = -1/2, of distances."""
+    far = -0.5 * (((x - 5) * x + 8) * x - 4)
+    return np.where(x < 1, (1.5 * x - 2.5) * x * x + 1, np.where(x < 2, far, 0.0))
 
 
 def utf8(text: str) -> str:

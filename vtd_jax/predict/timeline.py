@@ -200,7 +200,7 @@ class _Reader:
     ):
         self.pictures = _Pictures()
         self.info: VideoInfo | None = None
-        self._frames = frames_at(video, step, on_devices.size, on_devices.model.squash)
+        self._frames = frames_at(video, step, on_devices.size, on_devices.fit)
         self._size, self._on_progress = on_devices.chunk, on_progress
         self._length = decode.length(video) if on_progress else 0.0
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from vtd_jax.clip.tokenizer import count_tokens
+from vtd_jax.clip import tokenizer as openais
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.predict.inline_words import inline_words, label_path
@@ -16,7 +17,9 @@ from vtd_jax.video.lists.label_files import parse_label_file
 ROOM = 75
 
 
-def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
+def read_words(
+    value: str, flag: str, room: int = ROOM, tokenizer: Any = openais
+) -> tuple[str, ...]:
     """Reads labels or a vocabulary.
 
     Args:
@@ -27,6 +30,7 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
         ids and names, sorted by id, or another form that `parse_label_file` reads.
       flag: name of the value in messages, such as "--labels".
       room: tokens that a word may have: 75 for bare names, fewer with prompts or templates.
+      tokenizer: of the CLIP, whose `count_tokens` counts them.
 
     Returns:
       One word or more, without duplicates: words that CLIP reads as the same text, whatever their
@@ -57,7 +61,7 @@ def read_words(value: str, flag: str, room: int = ROOM) -> tuple[str, ...]:
         words, where = file.names, file.where
         if file.ids is None:
             _check_twice(words, where)
-    _check_lengths(words, where, room)
+    _check_lengths(words, where, room, tokenizer)
     return tuple(words)
 
 
@@ -160,12 +164,12 @@ def _check_twice(words: Sequence[str], where: Sequence[str]) -> None:
     )
 
 
-def _check_lengths(words: Sequence[str], where: Sequence[str], room: int) -> None:
+def _check_lengths(words: Sequence[str], where: Sequence[str], room: int, tokenizer: Any) -> None:
     """Refuses words that do not fit into CLIP's text tower."""
     # a token is a byte or more, and normalization makes at most three bytes of one: short words
     # need not be tokenized
     long = [i for i, word in enumerate(words) if len(word.encode(errors="replace")) > room // 3]
-    for i, count in zip(long, count_tokens([words[i] for i in long]), strict=True):
+    for i, count in zip(long, tokenizer.count_tokens([words[i] for i in long]), strict=True):
         if count > room:
             start = words[i] if len(words[i]) <= 40 else f"{words[i][:40]}…"
             raise UserError(

@@ -44,7 +44,8 @@ class ClipRow:
 def clip_rows(
     example: Example, spec: BatchSpec, index: int, epochs: Sequence[int]
 ) -> list[ClipRow]:
-    """Clips of one video: that of evaluation, training clips, and three spatial views.
+    """Clips of one video: that of evaluation, training clips, and three spatial views, which
+    squashed frames do not have.
 
     Args:
       example: the video.
@@ -58,10 +59,14 @@ def clip_rows(
     whole = example.frames(indices[:1])[0]
     height, width = whole.shape[:2]
     size = f"{spec.size} × {spec.size}"
-    lines = ("centres of the segments", f"centre crop {size}", f"of a video of {width} × {height}")
+    part = f"whole frames to {size}" if spec.fit.squash else f"centre crop {size}"
+    lines = ("centres of the segments", part, f"of a video of {width} × {height}")
     clip = eval_views(example, evaluation)[0]
     rows = [ClipRow("evaluation, one view", lines, clip, indices, whole)]
     rows += [_training_row(example, spec, index, epoch) for epoch in epochs]
+    if spec.fit.squash:
+        # whole frames have no other views
+        return rows
     sides = ("left", "right", "middle") if width >= height else ("top", "bottom", "middle")
     views = eval_views(example, replace(evaluation, spatial_views=3))
     for number, (side, clip) in enumerate(zip(sides, views, strict=True), 1):

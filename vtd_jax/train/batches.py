@@ -11,6 +11,7 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.video.batches import Batch, BatchSource
 from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
+from vtd_jax.video.scaling.fit import Fit
 
 
 def open_batches(
@@ -36,7 +37,7 @@ def open_batches(
         drop_remainder=data.drop_remainder,
         host_index=process_index(),
         host_count=process_count(),
-        squash=model.squash,
+        fit=Fit(**model.scaling),
     )
     if not data.stored_views:
         return clips

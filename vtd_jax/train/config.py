@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vtd_jax.clip.hub.names import absolute
 from vtd_jax.clip.source import ClipSource
 from vtd_jax.errors import UserError, setting
 from vtd_jax.fields import build, check_choice, check_ranges, flatten, unknown_field
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.config import ModelConfig, saved_fields
+from vtd_jax.model.preprocess import check_preprocess
 from vtd_jax.printable import brief
 from vtd_jax.train.groups import (
     MOST_FRAMES,
@@ -56,6 +58,7 @@ _LATER = {
     "model.templates": [],
     "model.ties": "release",
     "data.stored_views": 0,
+    "data.preprocess": "release",
 }
 # fields of earlier versions, and what to set instead
 _FORMER = {
@@ -135,6 +138,7 @@ class RunConfig:
                 f"(codebook_shards={self.codebook_shards} × "
                 f"memory.frame_chunks={self.memory.frame_chunks})"
             )
+        check_preprocess(self.data.preprocess, self.model.normalization, "data.preprocess")
         if self.data.stored_views and self.model.visual_prompts:
             raise UserError(
                 f"data.stored_views={self.data.stored_views}: frame features change while "
@@ -207,8 +211,8 @@ class RunConfig:
     def on_other_videos(self, other: "RunConfig", changes: Mapping[str, Any]) -> "RunConfig":
         """A config that evaluates this run on the videos and names of another config.
 
-        CLIP, model, seed and training list are this run's, the rest is the other's. `changes`, by
-        full name, come last.
+        CLIP, model, preprocessing, seed and training list are this run's, the rest is the other's.
+        `changes`, by full name, come last.
 
         Raises:
           UserError: the other config has templates that this run did not learn with.
@@ -220,8 +224,9 @@ class RunConfig:
                 f"{self.name} learnt with others; leave templates=… out, or give another "
                 f"{setting('workdir')}"
             )
+        data = dataclasses.replace(other.data, preprocess=self.data.preprocess)
         mine = dataclasses.replace(
-            other, clip=self.clip, model=self.model, seed=self.seed, shots=self.shots
+            other, clip=self.clip, model=self.model, data=data, seed=self.seed, shots=self.shots
         )
         return mine.with_changes({"data.train": self.data.train} | dict(changes))
 
@@ -245,10 +250,9 @@ class RunConfig:
         return RunConfig.from_dict(fields)
 
     def anywhere(self) -> "RunConfig":
-        """The same run with absolute paths of CLIP and records."""
+        """The same run with absolute paths of CLIP and records; names of CLIPs stay names."""
         clip, data = self.clip, self.data
-        if clip.path not in ("", "tiny"):
-            clip = dataclasses.replace(clip, path=str(Path(clip.path).absolute()))
+        clip = dataclasses.replace(clip, path=absolute(clip.path))
         data = dataclasses.replace(data, data_dir=str(Path(data.data_dir).absolute()))
         return dataclasses.replace(self, clip=clip, data=data)
 

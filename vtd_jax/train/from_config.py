@@ -35,8 +35,9 @@ def build_model(config: RunConfig) -> VTDCLIP:
     if not config.clip.path:
         raise UserError(
             f"clip.path: empty; give a CLIP checkpoint with {setting('clip.path', 'FILE')} "
-            "(OpenAI's .pt, a Hugging Face or open_clip file or folder, or a file of "
-            f"{function('save_clip')}), or 'tiny' for the small one of this package"
+            "(a name as ViT-B/16 or hf:ORG/MODEL, OpenAI's .pt, a Hugging Face or open_clip file "
+            f"or folder, or a file of {function('save_clip')}), or 'tiny' for the small one of "
+            "this package"
         )
     source = config.clip
     clip = load_clip(
@@ -47,7 +48,13 @@ def build_model(config: RunConfig) -> VTDCLIP:
         **source.asked,
     )
     compute = compute_of(config, clip.config)
-    return VTDCLIP(clip, config.model, rngs=nnx.Rngs(config.seed), compute=compute)
+    return VTDCLIP(
+        clip,
+        config.model,
+        rngs=nnx.Rngs(config.seed),
+        compute=compute,
+        preprocess=config.data.preprocess,
+    )
 
 
 def compute_of(

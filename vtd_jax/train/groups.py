@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from vtd_jax.clip.config import LAYOUTS, WAYS
 from vtd_jax.errors import UserError
 from vtd_jax.fields import check_choice, check_ranges
+from vtd_jax.model.preprocess import PREPROCESS
 from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
 
@@ -38,6 +39,8 @@ class DataConfig:
       workers: decoding processes; 0 decodes in this one.
       shuffle: whether every epoch has its own order.
       drop_remainder: whether an epoch's last, smaller batch is dropped, or padded with weight 0.
+      preprocess: how frames are scaled: "release", or "clip" as CLIP's own images were
+        (docs/method.md, section 6), for training crops too.
       stored_views: N ≥ 1 keeps the frame features of N epochs' clips on disk, and epoch e uses
         those of epoch e mod N; 0 computes them in every step. Not with visual prompts.
     """
@@ -51,8 +54,10 @@ class DataConfig:
     shuffle: bool = True
     drop_remainder: bool = True
     stored_views: int = 0
+    preprocess: str = "release"
 
     def __post_init__(self):
+        check_choice("data.preprocess", self.preprocess, PREPROCESS)
         check_ranges(
             "data",
             self,

@@ -46,13 +46,20 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     checkpoints = StoredCheckpoints(workdir)
     step = checkpoints.choose(which)
     noted = checkpoints.identity(step)
-    settings = noted.get("clip_settings", model.clip_settings)
+    settings = noted.get("clip_settings")
     if not are_weights(noted["clip"], frozen(model)):
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on another CLIP (weights "
             f"{noted['clip']}, here {weights_fingerprint(frozen(model))})"
         )
-    if settings != model.clip_settings:
+    # earlier versions note nothing of it, and have the release's way only
+    theirs = "clip" if settings and ", preprocess=clip" in settings else "release"
+    if theirs != model.preprocess:
+        raise UserError(
+            f"{checkpoints.folder / str(step)}: was learnt on frames of preprocess={theirs}, here "
+            f"it is {model.preprocess}; set data.preprocess={theirs}"
+        )
+    if settings not in (None, model.clip_settings):
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on a CLIP with {settings}; here it has "
             f"{model.clip_settings}"
@@ -207,4 +214,5 @@ def describe(
         step=step,
         learnt_on=dict(learnt_on),
         settings=config.to_dict(),
+        preprocess=model.preprocess,
     )

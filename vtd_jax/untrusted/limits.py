@@ -27,6 +27,11 @@ TENSOR_NAME = 1000
 TENSOR_NAMES = 16 * 2**20
 SHARDS = 500
 MODULE_ATTRIBUTES = 200_000
+# of a tokenizer that comes with weights: bytes (Gemma's file has 34 MB), tokens (256 000), and
+# tokens that a text may spell out (250)
+TOKENIZER_BYTES = 64 * 2**20
+TOKENS = 2**20
+TOKENS_ADDED = 10_000
 # bytes: of the pickle in a PyTorch archive, of a zip file's table of contents, of a safetensors
 # header
 PICKLE_BYTES = 16 * 2**20
@@ -103,3 +108,7 @@ PLAN_NOTES = 100
 # of a file of scores: splits, and videos of all of them, which take some 7 s to compare
 SCORE_SPLITS = 100
 SCORE_VIDEOS = 2**20
+# bytes of all files of a model that is downloaded by its name (the largest CLIPs have 20 GB), and
+# files in the listing of a repository
+WEIGHTS_BYTES = 64 * 2**30
+WEIGHTS_LISTED = 100_000

@@ -17,6 +17,7 @@ from experiments.benchmark.report import (
     devices_table,
     first_steps_table,
     goals_table,
+    input_table,
     loop_table,
     scaling_table,
 )
@@ -279,12 +280,21 @@ def test_input_is_measured_from_small_records(tmp_path, monkeypatch):
     setting = TINY.setting()
     sources = feeding.sources(tmp_path, None, None)
     jobs = feeding.pipelines(sources, setting)
-    assert [job.task for job in jobs] == [
-        f"{storage}, {message}"
+    assert [(job.task, job.variant) for job in jobs] == [
+        (f"{storage}, {message}", preprocess)
         for storage in ("jpeg", "video")
         for message in ("augmented", "centre crop")
+        for preprocess in ("release", "clip")
     ]
-    assert jobs[0].run()["frames"].shape == (8, 2, 64, 64, 3)
+    release, clip = (job.run()["frames"] for job in jobs[2:4])
+    assert release.shape == clip.shape == (8, 2, 64, 64, 3)
+    assert (release != clip).any()
+    timings = [
+        Timing(job.task, job.variant, (n + 1.0, n + 2.0), clips=8) for n, job in enumerate(jobs)
+    ]
+    rows = input_table(timings).rows
+    assert [row["preprocess"] for row in rows] == ["release", "clip"] * 4
+    assert rows[1]["clips/s, of release"].startswith("0.58")
     programs = Programs(setting, random_model(setting, "float32"), "ours", tasks=(STEP,))
     rows = feeding.loop(sources, setting, programs, 2)
     assert [row["storage"] for row in rows] == ["jpeg", "video"]

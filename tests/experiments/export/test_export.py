@@ -103,6 +103,7 @@ def test_the_authors_format_and_back(folder, tmp_path):
     flags = [f"--workdir={folder / 'run'}", f"--out={theirs}"]
     done = run("export", *flags, "--with_clip")
     assert "tensors in the authors' names, " in done.stdout.splitlines()[-1]
+    assert "preprocess" not in done.stderr
     fitting = [flag for flag in small_run.flags(folder) if "text_prompts" not in flag]
     clip = "--config.clip.architecture="
     workdir = tmp_path / "evaluated"
@@ -126,6 +127,20 @@ def test_the_authors_format_and_back(folder, tmp_path):
     run("export", f"--checkpoint={own}", f"--out={again}", "--with_clip=false")
     run("export", *flags)
     assert again.read_bytes() == theirs.read_bytes()
+
+
+def test_the_authors_format_does_not_say_how_frames_were_prepared(folder, tmp_path):
+    flags = [flag for flag in small_run.flags(folder) if "normalization" not in flag]
+    way = ["--config.data.preprocess=clip", "--config.model.normalization=clip"]
+    workdir, out = tmp_path / "run", tmp_path / "x.pth"
+    run("train", *flags, *way, f"--workdir={workdir}", "--config.optimizer.epochs=1")
+    done = run("export", f"--workdir={workdir}", f"--out={out}")
+    assert f"{out}: was learnt with preprocess=clip, which this format" in done.stderr
+    assert f"give {' '.join(way)} where it is evaluated" in done.stderr
+    # what it names is what gives the run's numbers again
+    again = tmp_path / "again"
+    run("evaluate", *flags, *way, f"--checkpoint={out}", f"--workdir={again}")
+    assert results(again)["rows"] == results(workdir)["rows"]
 
 
 def test_records_that_are_gone_cost_the_class_names_only(folder, tmp_path):

@@ -62,7 +62,8 @@ def test_a_tuned_file_is_served_with_the_names_it_learnt(tuned, config, model, t
     size = sum(file.stat().st_size for file in out.iterdir()) / 1e6
     assert done.stdout.splitlines()[-1] == (
         f"wrote {out}: {tuned} (step 3 of small, config {config.fingerprint}), 3 labels, 2 frames "
-        f"of 32×32, for cpu, tpu, {size:.1f} MB; try it: python {out}/predict.py VIDEO"
+        f"of 32×32, preprocess=release, for cpu, tpu, {size:.1f} MB; try it: python "
+        f"{out}/predict.py VIDEO"
     )
     about = json.loads((out / "about.json").read_text())
     assert (about["labels"], about["frames"], about["platforms"]) == (
@@ -107,6 +108,8 @@ def test_where_a_model_comes_from(folder, tuned, config, tmp_path):
         16,
     )
     assert found.about["source"] == f"{clip}, zero-shot"
+    assert found.model.preprocess == "clip"
+    assert _serve.zero_shot(str(clip), None, None, "release").model.preprocess == "release"
     nothing = config.with_changes(
         {"data.train": "", "model.text_prompts": 0, "model.fusion": False}
     )
@@ -116,6 +119,9 @@ def test_where_a_model_comes_from(folder, tuned, config, tmp_path):
         "zero-shot, small",
         None,
     )
+    # a config has a preprocessing of its own
+    assert message.model.preprocess == "release"
+    assert _serve.zero_shot("last", None, nothing, "clip") is None
     assert message.about["clip_weights"] == found.about["clip_weights"]
     for others in ((str(tuned), None, config), ("last", "runs/x", nothing), ("last", None, config)):
         assert _serve.zero_shot(*others) is None, others

@@ -279,7 +279,18 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
         left(**{"weights": weights, "model": message % "149fc4c32f0b", **other})
         with pytest.raises(UserError, match=f"another {next(iter(other))}"):
             job.run(asked, videos, model)
-    # as version 0.1.0 spelled them
+    # as version 0.1.0 spelled them, and without a word on preprocessing, which was the release's
+    del first["job"]["preprocess"]
     left(weights=weights, model=message % "149fc4c32f0b")
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
     assert not path.exists()
+    about = json.loads((tmp_path / "o.json").read_text())["about"]
+    assert about["preprocess"] == "release: unsmoothed bilinear, short side 37, crop 32"
+    own = Predictor(
+        small_model(normalization="clip"), frames=2, cache=cache, devices=jax.devices()[:1]
+    )
+    own.model.preprocess = "clip"
+    first["job"] |= {"model": "", "weights": "", "normalization": "clip"}
+    left()
+    with pytest.raises(UserError, match="of an interrupted run with another preprocess;"):
+        job.run(asked, videos, own)

@@ -114,7 +114,7 @@ def test_the_table_has_every_row_and_says_how_it_was_made(finished):
     } <= set(about)
     message = (finished / "base_to_novel.md").read_text()
     assert "| views |" in message
-    assert "| norm. |" in message
+    assert "| norm. | preprocess |" in message
 
 
 def test_scores_of_every_run_recompute_the_table(finished):

@@ -6,7 +6,11 @@ from hostile.fuzzing.target import Target
 
 # kind: module of `hostile`, beginnings of the names of its targets
 KINDS = {
-    "checkpoints": ("targets_weights", ("",)),
+    "checkpoints": (
+        "targets_weights",
+        ("archive", "script", "safetensors", "hugging_face", "tuned", "release"),
+    ),
+    "encoders": ("targets_weights", ("siglip", "tokenizer")),
     "records": ("targets_videos", ("records_",)),
     "videos": ("targets_videos", ("video_",)),
     "lists": ("targets_texts", ("list",)),

@@ -9,10 +9,12 @@ from safetensors.numpy import save
 from hostile.fuzzing.target import Target
 from support import small_run
 from support.helpers import random_state
-from support.weights import torch_files
+from support.weights import encoders, torch_files
 from support.weights.foreign_files import CONFIG, HF_CONFIG, hugging_face, write_json
+from support.weights.gemma_files import tokenizer_json
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.weights.checkpoints import read_checkpoint, save_clip
+from vtd_jax.clip.tokenizing.gemma import read_gemma
+from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, save_clip
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_files import load_release, save_release
@@ -55,6 +57,17 @@ def write_hugging_face(folder: Path) -> Path:
     return folder / "hf"
 
 
+def write_siglip(folder: Path) -> Path:
+    """`siglip/` of another design, with its tokenizer."""
+    (folder / "siglip").mkdir()
+    return encoders.write_siglip(folder / "siglip", random_state(encoders.SIGLIP))
+
+
+def write_tokenizer(folder: Path) -> Path:
+    """`tokenizer.json` of Gemma's kind."""
+    return write_json(folder / "tokenizer.json", tokenizer_json())
+
+
 def write_tuned(folder: Path, config: CLIPConfig = CONFIG) -> Path:
     """`tuned.safetensors` as experiments.export writes it, and its CLIP."""
     write_clip(folder, config)
@@ -80,6 +93,10 @@ def _load_tuned(folder: Path) -> None:
     load_tuned(folder / "tuned.safetensors", folder / "clip.safetensors")
 
 
+def _tokenize(folder: Path) -> None:
+    read_gemma(folder / "tokenizer.json").tokenize(["a photo of a CAT", "ünknown <eos>"])
+
+
 def _load_release(folder: Path) -> None:
     load_release(tuned_model(), folder / "learnt.pth")
 
@@ -89,6 +106,8 @@ TARGETS = {
     "script": Target(write_script, _reading("clip.pt")),
     "safetensors": Target(write_clip, _reading("clip.safetensors")),
     "hugging_face": Target(write_hugging_face, _reading("hf")),
+    "siglip": Target(write_siglip, lambda folder: load_clip(folder / "siglip")),
+    "tokenizer": Target(write_tokenizer, _tokenize),
     "tuned": Target(write_tuned, _load_tuned, ("tuned.*",)),
     "release": Target(write_release, _load_release),
 }

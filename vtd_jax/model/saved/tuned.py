@@ -23,6 +23,8 @@ from safetensors.numpy import save
 
 import vtd_jax
 from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
+from vtd_jax.clip.hub.consent import found_in
+from vtd_jax.clip.hub.names import TINY, is_name
 from vtd_jax.clip.source import ClipSource
 from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
@@ -32,6 +34,7 @@ from vtd_jax.fields import build
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
 from vtd_jax.model.config import ModelConfig, saved_fields
+from vtd_jax.model.preprocess import check_preprocess
 from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.outputs import check_suffix
@@ -95,6 +98,7 @@ class TunedInfo:
         not known.
       settings: all of the run's settings, as the version that wrote the file saved them.
       version: of the vtd_jax that wrote it.
+      preprocess: how frames were scaled in training, see `VTDCLIP`; older files: "release".
     """
 
     model: ModelConfig
@@ -107,8 +111,10 @@ class TunedInfo:
     learnt_on: Mapping[str, str]
     settings: Mapping[str, Any]
     version: str = vtd_jax.__version__
+    preprocess: str = "release"
 
     def __post_init__(self):
+        check_preprocess(self.preprocess, self.model.normalization)
         if not 1 <= self.frames <= MOST_FRAMES_OF_A_VIDEO:
             raise UserError(
                 f"frames: {brief(self.frames)}, expected 1 to {MOST_FRAMES_OF_A_VIDEO:,}"
@@ -149,7 +155,11 @@ def save_tuned(path: str | os.PathLike, model: VTDCLIP, info: TunedInfo) -> None
     }
     for name, array in arrays.items():
         check_finite(array, f"{path}: {name}", "nothing worth exporting was learnt")
-    header = {METADATA_KEY: json.dumps({"format": FORMAT, **dataclasses.asdict(info)})}
+    fields = dataclasses.asdict(info)
+    # earlier versions, which prepare frames as the release does, refuse fields that they lack
+    if info.preprocess == "release":
+        del fields["preprocess"]
+    header = {METADATA_KEY: json.dumps({"format": FORMAT, **fields})}
     try:
         with replacing(path) as temporary:
             temporary.write_bytes(save(arrays, header))
@@ -164,22 +174,26 @@ def load_tuned(
     dtype: str | None = None,
     activation: str | None = None,
     head_width: int | None = None,
+    download: bool | None = None,
 ) -> Tuned:
     """The model of an exported file, ready for frames, and the facts in the file.
 
     Args:
       path: what `experiments.export` wrote, `.safetensors`.
-      clip: its CLIP, any published checkpoint or "tiny"; None tries the path that the file notes.
+      clip: its CLIP, any published checkpoint or "tiny"; None tries the path or name that the file
+        notes.
       dtype: compute dtype of the towers, "float32" or "bfloat16"; None is that of training.
       activation, head_width: as for `load_clip`; None is what the run was given.
+      download: whether a CLIP that is not on this machine may be downloaded, as for `load_clip`.
 
     Raises:
       UserError: no such file, a damaged one or one of another kind; no CLIP, or another one than
         was learnt on.
     """
     info = read_tuned(path)
-    given = os.fspath(info.clip.path if clip is None else clip)
-    if clip is None and given != "tiny" and not os.path.exists(given):
+    given = info.clip.path if clip is None else clip
+    is_there = given == TINY or is_name(given) or os.path.exists(given)
+    if clip is None and not is_there:
         raise UserError(
             f"{path}: its CLIP ({info.clip.architecture}, weights {info.clip.weights}) was "
             f"{given or 'not noted'}, which is not there; say where it is: load_tuned(FILE, "
@@ -188,8 +202,13 @@ def load_tuned(
     asked = ClipSource(
         activation=activation or info.clip.activation, head_width=head_width or info.clip.head_width
     )
+    # consent to download is not for a name that only the file says
+    named = found_in(path, given) if clip is None else contextlib.nullcontext()
     try:
-        tower = load_clip(given, dtype=dtype or info.clip.dtype, **asked.asked)
+        with named:
+            tower = load_clip(
+                given, dtype=dtype or info.clip.dtype, download=download, **asked.asked
+            )
     except UserError as error:
         if clip is not None:
             raise
@@ -202,7 +221,7 @@ def load_tuned(
             f"{tower.config.architecture})"
         )
     _check_prompts(info.model, tower.config, Path(path))
-    model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0))
+    model = VTDCLIP(tower, info.model, rngs=nnx.Rngs(0), preprocess=info.preprocess)
     fill_tuned(model, path, info)
     return Tuned(model, info)
 
@@ -234,10 +253,16 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
             f"{path}: was learnt on another CLIP ({info.clip.architecture}, weights "
             f"{info.clip.weights}; here {weights_fingerprint(frozen(model))})"
         )
-    if info.clip.settings and info.clip.settings != model.clip_settings:
+    settings = info.clip.settings
+    if settings and info.preprocess == model.preprocess and settings != model.clip_settings:
         raise UserError(
             f"{path}: was learnt on a CLIP with {info.clip.settings}; the one given has "
             f"{model.clip_settings}"
+        )
+    if info.preprocess != model.preprocess:
+        raise UserError(
+            f"{path}: was learnt on frames of preprocess={info.preprocess}, here it is "
+            f"{model.preprocess}; set data.preprocess={info.preprocess}"
         )
     with contextlib.ExitStack() as stack:
         file = open_safetensors(Path(path), stack)
