@@ -82,7 +82,9 @@ VIDEOS = {"data__batch_size": 8, "data__frames": 16, "model__visual_prompts": 16
     # a chip's own attention is computed again in any case
     ("tpu", 16 * GIB, {}, "dots"),
     ("tpu", 4 * GIB, {}, "block"),
-    ("cuda", 80 * GIB, {}, "dots"),
+    ("cuda", 80 * GIB, {}, "none"),
+    ("cuda", 80 * GIB, {"data__batch_size": 64}, "dots"),
+    ("cuda", 80 * GIB, {"data__batch_size": 256}, "block"),
     ("cpu", 32 * GIB, {}, "none"),
     ("cpu", 8 * GIB, {}, "block"),
     # half of the frames at a time

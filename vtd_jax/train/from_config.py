@@ -24,6 +24,8 @@ from vtd_jax.video.records import Records, open_records
 # share of a device's memory that the towers may keep for the backward pass; the rest is for
 # weights, frames and the inside of one block
 _KEPT = 0.65
+# what is tried, the fastest first, before "block": a TPU's attention is computed again in any case
+_LEAST = {"cpu": ("none",), "gpu": ("none", "dots"), "tpu": ("dots",)}
 
 
 def build_model(config: RunConfig) -> VTDCLIP:
@@ -93,12 +95,15 @@ def compute_of(
     parts = config.codebook_shards * settings.frame_chunks
     frames, prompts = -(-videos * config.data.frames // parts), config.model.visual_prompts
     room = _KEPT * (_device_memory() if memory is None else memory)
-    # a CPU's attention is not computed again: there it costs more than its memory
-    least = "none" if compute.device == "cpu" else "dots"
-    kept = bytes_kept_of_frames(clip, config.clip.dtype, frames, prompts, least)
     texts = -(-TEXTS * max(len(config.model.templates), 1) // devices)
-    kept += bytes_kept_of_texts(clip, config.clip.dtype, texts, config.model.text_prompts, least)
-    return dataclasses.replace(compute, remat=least if kept <= room else "block")
+    for remat in _LEAST[compute.device]:
+        kept = bytes_kept_of_frames(clip, config.clip.dtype, frames, prompts, remat)
+        kept += bytes_kept_of_texts(
+            clip, config.clip.dtype, texts, config.model.text_prompts, remat
+        )
+        if kept <= room:
+            return dataclasses.replace(compute, remat=remat)
+    return dataclasses.replace(compute, remat="block")
 
 
 def _device_memory() -> int:
