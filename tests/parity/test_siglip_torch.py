@@ -25,6 +25,12 @@ SO400M = dict(
 SIZES = {
     "B/16-224": (BASE, dict(patch_size=16, image_size=224), 256_000),
     "SO400M/14-224": (SO400M, dict(patch_size=14, image_size=224), 1000),
+    # whose last 6 pixels fill no patch; at full width, with three layers
+    "SO400M/14-384": (
+        SO400M | dict(num_hidden_layers=3),
+        dict(patch_size=14, image_size=384),
+        1000,
+    ),
 }
 
 
@@ -53,13 +59,15 @@ def test_features_and_logits_of_full_size_models(name, tmp_path):
     both, image, tokens = SIZES[name]
     model = siglip_of(both, image, tokens)
     model.save_pretrained(tmp_path)
-    SiglipImageProcessorPil(size={"height": 224, "width": 224}).save_pretrained(tmp_path)
+    side = image["image_size"]
+    SiglipImageProcessorPil(size={"height": side, "width": side}).save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json()))
     clip = load_clip(tmp_path)
+    assert clip.config.image_resolution == side
     if tokens == 256_000:
         assert clip.config.architecture == f"SigLIP2-{name}"
     rng = np.random.default_rng(0)
-    pixels = rng.standard_normal((2, 224, 224, 3), dtype=np.float32)
+    pixels = rng.standard_normal((2, side, side, 3), dtype=np.float32)
     ids = rng.integers(0, tokens, (3, 64))
     with torch.no_grad():
         out = model(

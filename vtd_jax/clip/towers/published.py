@@ -25,7 +25,7 @@ _SIGLIP2 = {
     "SigLIP2-B/32-256": (*_BASE, 32, 256, *_BASE_TEXT),
     **{f"SigLIP2-B/16-{side}": (*_BASE, 16, side, *_BASE_TEXT) for side in (224, 256, 384, 512)},
     **{f"SigLIP2-L/16-{side}": (*_LARGE, 16, side, *_LARGE_TEXT) for side in (256, 384, 512)},
-    "SigLIP2-SO400M/14-224": (*_SO400M, 14, 224, *_SO400M_TEXT),
+    **{f"SigLIP2-SO400M/14-{side}": (*_SO400M, 14, side, *_SO400M_TEXT) for side in (224, 384)},
     **{
         f"SigLIP2-SO400M/16-{side}": (*_SO400M, 16, side, *_SO400M_TEXT) for side in (256, 384, 512)
     },

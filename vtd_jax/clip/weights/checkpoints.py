@@ -262,6 +262,9 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
         raise UserError(f"{where}: damaged: its {CONFIG_KEY} cannot be read: {error}") from None
     seen = sizes["seen"].items()
     sizes = {name: size for name, size in sizes.items() if name != "seen"}
+    if config.filled == sizes["image_resolution"]:
+        # the rest of an image that no patch sees is in no shape
+        sizes["image_resolution"] = config.image_resolution
     pairs = [(name, getattr(config, name), size) for name, size in sizes.items()]
     pairs += [(f"design.{name}", getattr(config.design, name), value) for name, value in seen]
     wrong = [f"{name} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]

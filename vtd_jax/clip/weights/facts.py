@@ -107,6 +107,7 @@ def _beside(
     kind = hugging_face_config.check_model_type(folder) if hugging_face else "clip"
     if kind == "siglip":
         fields = siglip_settings(file, sizes)
+        side = fields["image_resolution"]
         check_gemma_settings(folder)
     else:
         if hugging_face:

@@ -3,6 +3,8 @@
 import dataclasses
 import shutil
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
@@ -40,6 +42,28 @@ def test_a_folder_of_hugging_face(folder):
     clip = load_clip(folder)
     assert clip.tokenizer == tokenizer()
     assert float(clip.logit_bias[...]) == STATE["logit_bias"]
+
+
+def test_patches_need_not_fill_the_images(folder, tmp_path):
+    changed(folder / "config.json", "vision_config.image_size", 54)
+    changed(folder / "preprocessor_config.json", "size", {"height": 54, "width": 54})
+    clip = load_clip(folder)
+    assert (clip.config.image_resolution, clip.config.grid) == (54, 3)
+    assert clip.config == dataclasses.replace(SIGLIP, image_resolution=54)
+    save_clip(tmp_path / "own.safetensors", clip.config, STATE, tokenizer=clip.tokenizer)
+    again = load_clip(tmp_path / "own.safetensors")
+    assert again.config == clip.config
+    # the rest on the right and at the bottom is not seen, and all else is
+    images = np.random.default_rng(0).standard_normal((1, 54, 54, 3), dtype=np.float32)
+    seen = small_clip(SIGLIP).encode_images(jnp.asarray(images[:, :48, :48]))
+    np.testing.assert_array_equal(again.encode_images(jnp.asarray(images)), seen)
+    with pytest.raises(UserError, match="images are 48×48, this ViT takes 54×54"):
+        again.encode_images(jnp.asarray(images[:, :48, :48]))
+    # a whole patch more is another model
+    for size in (47, 64, 54.0, [54, 48]):
+        changed(folder / "config.json", "vision_config.image_size", size)
+        with pytest.raises(UserError, match=r"image_size is .*, expected 48, or less than a patch"):
+            load_clip(folder)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

@@ -32,6 +32,7 @@ def siglip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
     if len(set(activations.values())) > 1:
         raise UserError(f"{file}: hidden_act is {activations}, expected the same in both towers")
     widths = {f"{tower}_head_width": width for tower, (width, _) in found.items()}
+    side = _image_side(keys.part("vision_config"), sizes)
     heads = sizes["vision_width"] // widths["vision_head_width"]
     design = siglip(heads, sizes["vision_mlp_width"] or 4 * sizes["vision_width"])
     if wrong := [name for name, value in sizes["seen"].items() if getattr(design, name) != value]:
@@ -39,10 +40,25 @@ def siglip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
             f"{file}: model_type is 'siglip', but its weights are not: {', '.join(wrong)} "
             f"{'is' if len(wrong) == 1 else 'are'} otherwise"
         )
-    return widths | {"activation": activations["text"], "design": design}
+    return widths | {
+        "activation": activations["text"],
+        "design": design,
+        "image_resolution": side,
+    }
 
 
 _TOWERS = ("vision", "text")
+
+
+def _image_side(vision: Keys, sizes: Mapping[str, Any]) -> int:
+    """The side of images; it has as many whole patches as the weights, and may have a rest."""
+    filled, patch = sizes["image_resolution"], sizes["vision_patch_size"]
+    side = vision.get("image_size", filled)
+    if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
+        side = side[0]
+    if type(side) is not int or not filled <= side < filled + patch:
+        raise vision.wrong("image_size", f"{filled}, or less than a patch of {patch} more")
+    return side
 
 
 def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
@@ -55,8 +71,8 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     part.same("num_hidden_layers", sizes[f"{tower}_layers"])
     part.same("layer_norm_eps", 1e-6)
     if tower == "vision":
-        side, patch = sizes["image_resolution"], sizes["vision_patch_size"]
-        part.same("image_size", side, [side, side])
+        patch = sizes["vision_patch_size"]
+        part.ignore("image_size")
         part.same("patch_size", patch, [patch, patch])
         part.same("num_channels", 3)
         part.same("vision_use_head", True)
