@@ -44,6 +44,23 @@ def test_a_folder_of_hugging_face(folder):
     assert float(clip.logit_bias[...]) == STATE["logit_bias"]
 
 
+def test_a_tokenizer_as_it_is_published(folder):
+    padding = dict(
+        strategy={"Fixed": 64}, direction="Right", pad_to_multiple_of=None, pad_id=0,
+        pad_type_id=0, pad_token="<pad>",
+    )  # fmt: skip
+    truncation = dict(direction="Right", max_length=64, strategy="LongestFirst", stride=0)
+    content = tokenizer_json(padding=padding, truncation=truncation)
+    write_json(folder / "tokenizer.json", content)
+    tokens = load_clip(folder).tokenizer.tokenize(["a cat"])
+    np.testing.assert_array_equal(tokens, tokenizer().tokenize(["a cat"]))
+    assert tokens.shape == (1, 64)
+    assert tokens[0, -1] == content["model"]["vocab"]["<pad>"]
+    # a folder that transformers 5 saved again says nothing of the side
+    changed(folder / "tokenizer_config.json", "padding_side", None)
+    assert load_clip(folder).config == SIGLIP
+
+
 def test_patches_need_not_fill_the_images(folder, tmp_path):
     changed(folder / "config.json", "vision_config.image_size", 54)
     changed(folder / "preprocessor_config.json", "size", {"height": 54, "width": 54})
