@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from support.helpers import assert_same_state, random_state
 from support.weights.encoders import (
     CONFIGS,
+    HALVES,
     PE,
     SIGLIP,
     SIGLIP_JSON,
@@ -22,7 +23,7 @@ from support.weights.foreign_files import changed, write_json
 from support.weights.gemma_files import tokenizer_json
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.architecture import sizes_of
-from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, save_clip
+from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, read_config, save_clip
 from vtd_jax.clip.weights.kinds.pe_core import pe_core_settings
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
@@ -142,6 +143,12 @@ def test_settings_that_are_not_theirs(folder, file, where, value, message):
         changed(folder / file, "size", {"shortest_edge": 48})
     with pytest.raises(UserError, match=message):
         read_checkpoint(folder)
+
+
+def test_images_without_a_file_are_as_those_of_all_siglips(folder, capsys):
+    (folder / "preprocessor_config.json").unlink()
+    assert read_config(folder).preprocessing == HALVES
+    assert "so what all SigLIP 2 and PE-Core have is taken (mean 0.5" in capsys.readouterr().err
 
 
 def test_nothing_is_guessed(folder):
