@@ -98,7 +98,8 @@ def test_list_get_and_where(hub, tmp_path):
     assert Path(_run("weights", "where", "hf:org/tiny")) == path
     assert _run("weights", "get", "tiny") == str(TINY_CLIP)
     assert "expected one of list, get" in _run("weights", "put", "tiny", code=2)
-    assert "a name is missing" in _run("weights", "get", code=2)
+    for missing in ([], [""]):
+        assert "a name is missing" in _run("weights", "get", *missing, code=2)
     assert "expected a name as ViT-B/16" in _run("weights", "get", "./x", code=2)
     line = "error: ./x: not on this machine; no such file or folder, and no name"
     assert _run("weights", "where", "./x", code=2) == line
