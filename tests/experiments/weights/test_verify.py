@@ -128,7 +128,7 @@ def test_pictures_of_strangers_are_bounded(folder):
     (folder / "cut.png").write_bytes((folder / "wide.png").read_bytes()[:200])
     (folder / "text.png").write_bytes(b"GIF89a")
     for name in ("cut.png", "text.png"):
-        with pytest.raises(UserError, match="not a PNG or JPEG that can be read(?!.* object at)"):
+        with pytest.raises(UserError, match=r"not a PNG or JPEG that can be read(?!.* object at)"):
             read(folder / name, one)
     huge = bytearray((folder / "wide.png").read_bytes())
     # width and height of the header, each 2**15; its checksum is then wrong, as the size is
