@@ -90,20 +90,20 @@ def test_what_cannot_be_checked_says_how(clip, folder):
 def test_the_command_says_what_a_file_is_and_exits_by_its_checks(folder, monkeypatch, capsys):
     path = str(folder / "clip.safetensors")
     said = verify.verify(path, str(folder))
-    what = f"no features are published for {SMALL.architecture}"
-    assert said == f"{path}: {what}; 1 other check of 1 pass"
+    what = f"no features are published for {SMALL.architecture} with quick_gelu"
+    assert said == f"{path}: {what}; 1 of 1 checks passed"
     digest = verify.sha256_of(folder / "clip.safetensors")
     assert f"none of OpenAI's nine files (SHA-256 {digest})" in capsys.readouterr().out
     monkeypatch.setitem(PUBLISHED, SMALL.architecture, _published())
-    assert verify.verify(path, str(folder)).endswith("4 checks of 4 pass")
+    assert verify.verify(path, str(folder)).endswith("4 of 4 checks passed")
     out = capsys.readouterr().out
     line = re.search(r"for an issue: vtd_jax .*", out)[0]
-    assert line.endswith("4 of 4 checks pass")
-    assert verify.verify(path, None).endswith("1 check of 1 pass; 3 could not be made")
-    assert "1 of 1 check pass; 3 could not be made\n" in capsys.readouterr().out
+    assert line.endswith("4 of 4 checks passed")
+    assert verify.verify(path, None).endswith("1 of 1 checks passed; 3 could not be made")
+    assert "1 of 1 checks passed; 3 could not be made\n" in capsys.readouterr().out
     assert digest in line
     monkeypatch.setitem(PUBLISHED, SMALL.architecture, _published(values=(0.0, 0.0, 0.0)))
-    with pytest.raises(UserError, match=r"wide.png.* not as published: these are not OpenAI's"):
+    with pytest.raises(UserError, match=r"wide.png.* not as published: either these are not"):
         verify.verify(path, str(folder))
     # the very file of OpenAI's: then the port is wrong
     monkeypatch.setitem(OPENAI, "RN101", OPENAI["RN101"]._replace(sha256=digest))
@@ -118,7 +118,20 @@ def test_a_clip_with_another_tokenizer(tmp_path):
     save_clip(path, clip.config, state, tokenizer=clip.tokenizer)
     # the published tokens are of CLIP's
     said = verify.verify(str(path), None)
-    assert said == f"{path}: no features are published for {clip.config.architecture}"
+    whose = f"{clip.config.architecture} with gelu_tanh"
+    assert said == f"{path}: no features are published for {whose}"
+
+
+def test_others_of_openais_sizes(folder, monkeypatch, capsys):
+    config = dataclasses.replace(SMALL, activation="gelu")
+    path = folder / "others.safetensors"
+    save_clip(path, config, random_state(config))
+    monkeypatch.setitem(PUBLISHED, config.architecture, _published())
+    monkeypatch.setitem(OPENAI, config.architecture, OPENAI["RN50"])
+    # open_clip's GELU: OpenAI's have none
+    said = verify.verify(str(path), str(folder))
+    assert said.endswith("with gelu; 1 of 1 checks passed")
+    assert "ImageNet" not in capsys.readouterr().out
 
 
 def test_pictures_of_strangers_are_bounded(folder):

@@ -28,6 +28,7 @@ from vtd_jax.clip.weights.hugging_face_config import check_model_type
 from vtd_jax.clip.weights.kinds.tokenizers import own_tokenizer_file, tokenizer_of
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.params import (
+    check_logit_bias,
     check_logit_scale,
     check_shapes,
     check_state,
@@ -116,6 +117,7 @@ def read_checkpoint(
             for name, tensor in tensors.items()
         }
     check_logit_scale(state["logit_scale"], where)
+    check_logit_bias(state.get("logit_bias", np.zeros(())), where)
     return config, state
 
 

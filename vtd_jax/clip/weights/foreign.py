@@ -8,7 +8,7 @@ import numpy as np
 
 from vtd_jax.clip.weights.kinds.timm_names import from_timm
 from vtd_jax.clip.weights.lazy import LazyTensor, transposed
-from vtd_jax.clip.weights.renaming import renamed_by, rules
+from vtd_jax.clip.weights.renaming import put, renamed_by, rules
 from vtd_jax.errors import UserError
 
 # buffers and numbers that carry no weights: OpenAI's loader and Hugging Face's drop them too
@@ -116,14 +116,17 @@ def to_openai_names(tensors: dict[str, LazyTensor], where: str) -> dict[str, Laz
     query, key and value into OpenAI's joined `in_proj`. Nothing is read yet.
 
     Raises:
-      UserError: a Hugging Face layer lacks one of its query, key and value.
+      UserError: a Hugging Face layer lacks one of its query, key and value, or two tensors have
+        one name in OpenAI's naming.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not _HARMLESS.search(name)}
     if is_hugging_face(tensors):
         tensors = _from_hugging_face(tensors, where)
     elif "text.token_embedding.weight" in tensors:
-        tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
-        tensors = from_timm(tensors, where)
+        bare: dict[str, LazyTensor] = {}
+        for name, tensor in tensors.items():
+            put(bare, name.removeprefix("text."), tensor, where)
+        tensors = from_timm(bare, where)
     for name in ("logit_scale", "logit_bias"):
         if name in tensors and tensors[name].shape == (1,):
             tensors[name] = _scalar(tensors[name])
@@ -140,18 +143,17 @@ def _from_hugging_face(tensors: dict[str, LazyTensor], where: str) -> dict[str, 
     for name, tensor in tensors.items():
         name = renamed_by(_HUGGING_FACE, name)
         if part := _QKV.fullmatch(name):
-            joined.setdefault(part[1] + part[3], {})[part[2]] = tensor
-        elif name in _TRANSPOSED:
-            # a Linear of Hugging Face is [out, in], OpenAI's projection matrices are [in, out]
-            renamed[name] = transposed(tensor)
+            put(joined.setdefault(part[1] + part[3], {}), part[2], tensor, where)
         else:
-            renamed[name] = tensor
+            # a Linear of Hugging Face is [out, in], OpenAI's projection matrices are [in, out]
+            tensor = transposed(tensor) if name in _TRANSPOSED else tensor
+            put(renamed, name, tensor, where)
     for name, parts in joined.items():
         if absent := [part for part in "qkv" if part not in parts]:
             raise UserError(
                 f"{where}: missing: {absent[0]}_proj of {name} (Hugging Face's name: self_attn)"
             )
-        renamed[name] = _stacked([parts[part] for part in "qkv"], name, where)
+        put(renamed, name, _stacked([parts[part] for part in "qkv"], name, where), where)
     return renamed
 
 

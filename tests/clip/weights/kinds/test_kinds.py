@@ -6,7 +6,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from support.helpers import assert_same_state, random_state
 from support.weights.encoders import (
@@ -196,3 +196,23 @@ def test_the_whole_folder_is_needed(folder, tmp_path):
     write_json(alone / "tokenizer.json", tokenizer_json(model=dict(type="WordPiece")))
     with pytest.raises(UserError, match=r"model\.type is 'WordPiece'"):
         load_clip(alone)
+
+
+def test_two_tensors_of_one_name_are_refused(folder):
+    state = dict(load_file(folder / "model.safetensors"))
+    state["text_projection.weight"] = np.zeros_like(state["text_model.head.weight"])
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"holds text_projection \(in OpenAI's naming\) twice"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("logit_scale", -200, "logit_scale is -200, expected the logarithm"),
+    ("logit_bias", 1e30, r"logit_bias is 1e\+30, expected within ±1000"),
+])  # fmt: skip
+def test_numbers_that_no_siglip_has(folder, name, value, message):
+    state = dict(load_file(folder / "model.safetensors"))
+    state[name] = np.full_like(state[name], value)
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(folder)

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from vtd_jax.clip.weights.lazy import LazyTensor, transposed
-from vtd_jax.clip.weights.renaming import renamed_by, rules
+from vtd_jax.clip.weights.renaming import put, renamed_by, rules
 from vtd_jax.errors import UserError
 
 PREFIX = "visual.trunk."
@@ -37,7 +37,7 @@ def from_timm(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTenso
     """Renames a timm image tower, and leaves all other tensors as they are; nothing is read yet.
 
     Raises:
-      UserError: a tensor has another number of dimensions, or its partner is missing.
+      UserError: a tensor has another number of dimensions, no partner, or the name of another one.
     """
     if not any(name.startswith(PREFIX) for name in tensors):
         return tensors
@@ -52,12 +52,13 @@ def from_timm(tensors: dict[str, LazyTensor], where: str) -> dict[str, LazyTenso
         if f"{_REST}{end}" not in tower:
             raise UserError(f"{where}: missing: {PREFIX}{_REST}{end}")
         parts = tower.pop(name), tower.pop(f"{_REST}{end}")
-        out[f"visual.attn_pool.attn.in_proj_{end}"] = _joined(*parts, f"{where}: {PREFIX}{name}")
+        joined = _joined(*parts, f"{where}: {PREFIX}{name}")
+        put(out, f"visual.attn_pool.attn.in_proj_{end}", joined, where)
     for name, tensor in tower.items():
         name = renamed_by(_NAMES, name)
         if name in _LEADING:
             tensor = _without(tensor, _LEADING[name], f"{where}: {name}")
-        out[f"visual.{name}"] = transposed(tensor) if name == "proj" else tensor
+        put(out, f"visual.{name}", transposed(tensor) if name == "proj" else tensor, where)
     return out
 
 
