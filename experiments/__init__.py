@@ -1,4 +1,4 @@
-"""The commands: `python -m experiments.NAME`."""
+"""The commands: `vtd NAME`, or `python -m experiments.NAME` in a checkout."""
 
 import os
 import signal
@@ -21,6 +21,23 @@ def _leave(number: int, frame: object) -> None:
     os._exit(130)
 
 
-# modules of a command's folder, which `benchmark` starts as processes, end silently
-if (_NAME := _command()) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL if "." in _NAME else _leave)
+def _report_missing(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """An import that fails for want of an extra, as one line; everything else as Python does."""
+    if isinstance(error, ModuleNotFoundError):
+        from experiments.common.program import lacking
+
+        if (line := lacking(error)) is not None:
+            sys.exit(f"error: {line}")
+    sys.__excepthook__(kind, error, trace)  # pyright: ignore[reportArgumentType]
+
+
+def begin(name: str) -> None:
+    """How a command ends while it imports its libraries: by Ctrl-C, or for want of one."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # modules of a command's folder, which `benchmark` starts as processes, end silently
+        signal.signal(signal.SIGINT, signal.SIG_DFL if "." in name else _leave)
+    sys.excepthook = _report_missing
+
+
+if _NAME := _command():
+    begin(_NAME)

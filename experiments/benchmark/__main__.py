@@ -34,7 +34,6 @@ is timed, the words found are compared with those of the plain computation.
 
 import datetime
 import json
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,7 +42,7 @@ from typing import Any
 from absl import flags
 
 from experiments.benchmark import bare  # noqa: F401
-from experiments.common import cli, limit_flags
+from experiments.common import cli, limit_flags, program
 from experiments.common.number_lists import whole_numbers
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
@@ -228,7 +227,7 @@ def main() -> str:
     """Measures, prints Markdown, writes JSON on request."""
     check_flags()
     report = measure()
-    report["command"] = shlex.join(["python", "-m", "experiments.benchmark", *sys.argv[1:]])
+    report["command"] = program.line()
     report["date"] = datetime.date.today().isoformat()
     # programs have their facts under "machine", the others beside their numbers
     about = report.get("machine") or {

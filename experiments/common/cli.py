@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from experiments.common import interrupt
+from experiments.common import interrupt, program
 from experiments.common.command_line import parse, steady_output
 from experiments.common.spelling import flag_names
 from vtd_jax.backend import check_backend, no_backend
@@ -48,6 +48,7 @@ def run(
       resumes: what Ctrl-C leaves behind; used where `main` raises KeyboardInterrupt without a
         message.
 
+    The commands and configs in `usage` are spelled as this one was started, see `program`.
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback. So do a bad
     flag and an OSError (no permission, no space). Ctrl-C ends with status 130, a preempted run that
     was saved with 75. A second Ctrl-C ends the process at once.
@@ -63,6 +64,7 @@ def run(
         try:
             interrupt.watch()
             _check_count(argv[1:], positional, needed)
+            program.check_needs()
             for limit in RAISED:
                 limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
             _pass_on_consent()
@@ -80,6 +82,10 @@ def run(
             _end(f"{stopped.word}: {stopped}", stopped.status)
         except UserError as error:
             _end(f"error: {error}", 2)
+        except ModuleNotFoundError as error:
+            if (lacking := program.lacking(error)) is None:
+                raise
+            _end(f"error: {lacking}", 2)
         except OSError as error:
             if error.strerror is None:
                 raise
@@ -92,7 +98,7 @@ def run(
         except KeyboardInterrupt as stopped:
             _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
 
-    sys.modules["__main__"].__doc__ = usage
+    sys.modules["__main__"].__doc__ = program.respelled(usage or "")
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
     with named_by(flag_names(frozenset(flags.FLAGS))):

@@ -14,6 +14,7 @@ from importlib import metadata
 from absl import flags
 
 import vtd_jax
+from experiments.common import program
 from vtd_jax.errors import UserError
 from vtd_jax.printable import shown
 
@@ -99,6 +100,8 @@ def parse(argv: Sequence[str]) -> list[str]:
     if "--version" in items[1:]:
         print(version())
         sys.exit(0)
+    if "--help" in items[1:]:
+        _show_help()
     try:
         rest = flags.FLAGS(items)
     except flags.Error as error:
@@ -118,6 +121,16 @@ def parse(argv: Sequence[str]) -> list[str]:
         if name in flags.FLAGS and flags.FLAGS[name].value == "":
             _refuse(flags.Error(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}"))
     return rest
+
+
+def _show_help() -> None:
+    """Prints the command's docstring and its own flags, and exits; absl's own are in --helpfull."""
+    # the first line is the path of the module
+    _, _, own = flags.FLAGS.main_module_help().strip().partition("\n")
+    print(f"{(sys.modules['__main__'].__doc__ or '').rstrip()}\n\nflags:\n")
+    print(f"{program.respelled(own)}\n\nTry --helpfull to get a list of all flags, absl's own too.")
+    sys.stdout.flush()
+    sys.exit(0)
 
 
 def version() -> str:
@@ -195,7 +208,7 @@ def _list_config() -> None:
     if flags.FLAGS["config"].value is None:
         _refuse(
             flags.Error(
-                "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed"
+                "--print_config: give --config=NAME:ARGS too, whose fields are to be printed"
             )
         )
     show_fields()

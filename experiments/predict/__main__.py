@@ -21,14 +21,12 @@ CLIP of this repository: it knows coloured shapes only.
 """
 
 import datetime
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from experiments.common import cli, download_flag, limit_flags
+from experiments.common import cli, download_flag, limit_flags, program
 from experiments.predict import job
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
@@ -119,7 +117,7 @@ def main() -> str:
     """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
         **_values(_REQUEST),
-        command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
+        command=program.line(),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         inputs=[
             *((f"--video={source}", source) for source in VIDEO.value),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from experiments.predict import outputs
 from vtd_jax.errors import UserError
+from vtd_jax.extras import need
 from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.timeline import Windows
 
@@ -47,6 +48,8 @@ class Request:
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None:
                 check_suffix(Path(value), ending, where=f"--{flag}={value}")
+        if self.figures is not None:
+            need("matplotlib", f"--figures={self.figures}:")
         outputs.check(self, videos)
         if self.restart and self.journal is None:
             raise UserError(

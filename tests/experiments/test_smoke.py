@@ -65,6 +65,7 @@ COMMANDS = {
     ),
     "build_data": lambda folder, out: (_build_data(folder, out), f"wrote {out}/"),
     "compare": lambda folder, out: ((folder / "run", folder / "run"), ""),
+    "completion": lambda folder, out: (("bash",), "complete -o default -F _vtd vtd"),
     "convert": lambda folder, out: (
         (f"--source={folder / 'clip.safetensors'}", f"--out={out}.safetensors"),
         f"wrote {out}.safetensors: ",
@@ -87,6 +88,15 @@ COMMANDS = {
         f"1 video: wrote {out}.json",
     ),
     "pretrain_tiny_clip": lambda folder, out: (("--help",), "Try --helpfull"),
+    "report": lambda folder, out: (
+        (
+            f"--video={folder / 'base_val' / '0.mp4'}",
+            "--labels=red,blue",
+            "--frames=2",
+            f"--report={out}",
+        ),
+        f"1 video: wrote {out}/index.html",
+    ),
     "reproduce": lambda folder, out: (
         ("--table=base_to_novel", "--splits=1", "--dry_run", f"--workdir={out}"),
         " runs, about ",

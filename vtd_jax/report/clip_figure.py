@@ -1,7 +1,6 @@
 """A figure of a clip: its frames, their words, and their confidence for each class."""
 
 import contextlib
-import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,18 +10,16 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from vtd_jax import figures
-from vtd_jax.errors import UserError
 from vtd_jax.figures import short
 from vtd_jax.predict.results import Explanation
 from vtd_jax.printable import printable
+from vtd_jax.report.figure_files import MADE_BY
 from vtd_jax.report.html import evenly
-from vtd_jax.untrusted.regular_files import open_regular
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
-# metadata that marks our figures, its field by suffix, and bytes at both ends searched for it
-MADE_BY, _ENDS = "vtd_jax figure", 4096
+# the field of MADE_BY by suffix
 _MAKER = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
@@ -119,17 +116,6 @@ def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> It
         yield figure
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
         figures.save(figure, path, metadata=metadata, tight=True)
-
-
-def is_figure(path: Path) -> bool:
-    """Whether a file is a figure of this package."""
-    try:
-        with open_regular(path, "figure") as file:
-            head = file.read(_ENDS)
-            file.seek(-min(_ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            return MADE_BY.encode() in head + file.read(_ENDS)
-    except (OSError, UserError):
-        return False
 
 
 def file_title(video: str) -> str:

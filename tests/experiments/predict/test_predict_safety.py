@@ -19,7 +19,7 @@ from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.predictor import Predictor
-from vtd_jax.report.clip_figure import is_figure
+from vtd_jax.report.figure_files import is_figure
 from vtd_jax.report.pages import earlier_pages, is_index
 
 

@@ -16,6 +16,7 @@ from absl import logging as absl_logging
 
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import Names, UserError, names, setting, use_names
+from vtd_jax.extras import install
 from vtd_jax.files import write_text
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
@@ -107,7 +108,7 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     except ImportError:
         raise UserError(
             f"{setting('beam_runner')}: Apache Beam is not installed; in an environment of its "
-            "own, pip install -e '.[beam]'"
+            f"own, {install(['beam'])}"
         ) from None
     parsed = _beam_options(options or "")
     standard = parsed.view_as(beam.options.pipeline_options.StandardOptions)
