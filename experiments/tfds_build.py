@@ -4,8 +4,9 @@ Examples:
   python -m experiments.tfds_build data/hmdb51 --config=video --manual_dir=hmdb51 --data_dir=records
   python -m experiments.tfds_build data/video_folder --manual_dir=my_videos --data_dir=records
 
-Takes every flag of `tfds build`; the builders are the same, data/NAME for those of this project. `experiments.build_data` does more: it
-measures storages, adds lists, checks, and resumes after an interruption.
+Takes every flag of `tfds build`; the builders are the same, and data/NAME are those of this
+project. `experiments.build_data` does more: it measures storages, adds lists, checks, and resumes
+after an interruption.
 """
 
 import dataclasses

@@ -34,7 +34,6 @@ is timed, the words found are compared with those of the plain computation.
 
 import datetime
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -9,7 +9,7 @@ from experiments.benchmark.classes import class_names, name_lengths, stand_in_to
 from experiments.benchmark.tasks import Setting
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
-from vtd_jax.extras import install
+from vtd_jax.installed.extras import install
 from vtd_jax.model.codebook import class_tokens, trim
 from vtd_jax.model.config import ModelConfig
 

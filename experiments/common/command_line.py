@@ -128,7 +128,7 @@ def _show_help() -> None:
     # the first line is the path of the module
     _, _, own = flags.FLAGS.main_module_help().strip().partition("\n")
     print(f"{(sys.modules['__main__'].__doc__ or '').rstrip()}\n\nflags:\n")
-    print(f"{program.respelled(own)}\n\nTry --helpfull to get a list of all flags, absl's own too.")
+    print(f"{program.respelled(own)}\n\nTry --helpfull to get a list of all flags.")
     sys.stdout.flush()
     sys.exit(0)
 

@@ -149,8 +149,8 @@ def _unknown(file: Path) -> str:
     if file.suffix or "/" in name:
         return f"no such file; give one, or a config by name: {', '.join(known)}"
     close = difflib.get_close_matches(name, known, n=1)
-    meant = f"did you mean {close[0]}? " if close else ""
-    return f"no such config; {meant}there are {', '.join(known)}, and files FILE.py:ARGS"
+    meant = f"did you mean {close[0]}? There are " if close else "there are "
+    return f"no such config; {meant}{', '.join(known)}, and files FILE.py:ARGS"
 
 
 def config_path(argument: str) -> Path:

@@ -50,7 +50,8 @@ def main(name: str) -> None:
 def refusal(first: str, name: str) -> str:
     """What is wrong with the first argument of `NAME`, and what was probably meant."""
     if first.startswith("-"):
-        return f"{shown(first)}: flags belong to a command: {name} COMMAND {shown(first)}; see {name} --help"
+        flag = shown(first)
+        return f"{flag}: flags belong to a command: {name} COMMAND {flag}; see {name} --help"
     names = {program.dashed(one): one for one in program.commands()}
     close = difflib.get_close_matches(program.dashed(first.lower()), names, n=2, cutoff=0.6)
     meant = f": did you mean {' or '.join(f'{name} {one}' for one in close)}?" if close else ""

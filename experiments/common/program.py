@@ -8,8 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from vtd_jax import extras
 from vtd_jax.errors import UserError
+from vtd_jax.installed import extras
 
 FOLDER = Path(__file__).resolve().parents[1]
 # command -> extras without which it does nothing

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     else:
         given = " ".join(arguments) or "nothing"
         expected = " or ".join(SHELLS)
-        print(f"error: expected {expected}, got {ascii(given)}; see --help", file=sys.stderr)
+        print(f"error: expected {expected}, got {given!a}; see --help", file=sys.stderr)
         return 2
     return 0
 

@@ -1,4 +1,4 @@
-"""The scripts for the shells: words in functions, which both shells read, and how each uses them."""
+"""The scripts for the shells: functions of words, which both read, and how each uses them."""
 
 import ast
 import re

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.predict import outputs
 from vtd_jax.errors import UserError
-from vtd_jax.extras import need
+from vtd_jax.installed.extras import need
 from vtd_jax.outputs import beside_name, check_suffix
 from vtd_jax.predict.timeline import Windows
 

@@ -14,7 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from vtd_jax.errors import UserError, setting
-from vtd_jax.extras import install
+from vtd_jax.installed.extras import install
 
 GIB = 2**30
 # libtpu reads these when it is loaded: no metadata server, no logs, and other processes may compile

@@ -16,8 +16,8 @@ from absl import logging as absl_logging
 
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import Names, UserError, names, setting, use_names
-from vtd_jax.extras import install
 from vtd_jax.files import write_text
+from vtd_jax.installed.extras import install
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of

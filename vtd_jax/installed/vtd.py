@@ -1,4 +1,4 @@
-"""The command `vtd`, also `python -m vtd_jax`: finds the commands and runs the one that is named.
+"""The command `vtd`: finds the commands, and runs the one that is named.
 
 They are in the wheel, or in the checkout that this package is a folder of.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 def folder_of_commands() -> Path:
     """The folder that has `experiments` and `data`."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     bundled = package / "_bundled"
     return bundled if bundled.is_dir() else package.parent
 

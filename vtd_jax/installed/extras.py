@@ -56,7 +56,7 @@ def lacking(extras: Sequence[str]) -> str | None:
 def install(extras: Sequence[str]) -> str:
     """The command that installs extras, of the wheel or of the checkout that this runs from."""
     names = ",".join(extras)
-    checkout = (Path(__file__).resolve().parent.parent / "pyproject.toml").is_file()
+    checkout = (Path(__file__).resolve().parents[2] / "pyproject.toml").is_file()
     return f"pip install -e '.[{names}]'" if checkout else f"pip install 'vtd-jax[{names}]'"
 
 
