@@ -44,7 +44,7 @@ endef
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[train,figures]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -65,21 +65,21 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 $(VENV_BEAM)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_BEAM)
-	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,dev]'
+	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,train,figures,dev]'
 	@touch $@
 
 # with libtpu, JAX looks for a TPU wherever it starts
 $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_AOT)
-	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
+	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,train,figures,dev]'
 	@touch $@
 
 # with the CUDA plugin, JAX looks for a GPU wherever it starts
 $(VENV_AOT_CUDA)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_AOT_CUDA)
-	$(VENV_AOT_CUDA)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot-cuda,dev]'
+	$(VENV_AOT_CUDA)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot-cuda,train,figures,dev]'
 	@touch $@
 
 # no constraints: what a user of the wheel gets
@@ -87,7 +87,7 @@ NEWEST_PYTHON ?= $(PYTHON)
 $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
-	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[train,figures,dev]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev

@@ -1,8 +1,10 @@
 """The commands: `vtd NAME`, or `python -m experiments.NAME` in a checkout."""
 
+import functools
 import os
 import signal
 import sys
+from types import TracebackType
 
 
 def _command() -> str:
@@ -21,14 +23,17 @@ def _leave(number: int, frame: object) -> None:
     os._exit(130)
 
 
-def _report_missing(kind: type[BaseException], error: BaseException, trace: object) -> None:
+def _report_missing(
+    name: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
     """An import that fails for want of an extra, as one line; everything else as Python does."""
     if isinstance(error, ModuleNotFoundError):
         from experiments.common.program import lacking
 
-        if (line := lacking(error)) is not None:
-            sys.exit(f"error: {line}")
-    sys.__excepthook__(kind, error, trace)  # pyright: ignore[reportArgumentType]
+        if (line := lacking(error, name)) is not None:
+            print(f"error: {line}", file=sys.stderr)
+            sys.exit(2)
+    sys.__excepthook__(kind, error, trace)
 
 
 def begin(name: str) -> None:
@@ -36,7 +41,7 @@ def begin(name: str) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # modules of a command's folder, which `benchmark` starts as processes, end silently
         signal.signal(signal.SIGINT, signal.SIG_DFL if "." in name else _leave)
-    sys.excepthook = _report_missing
+    sys.excepthook = functools.partial(_report_missing, name)
 
 
 if _NAME := _command():

@@ -17,7 +17,7 @@ ALLOWED = {
     "console": set(),
     "installed": set(),
     "untrusted": set(),
-    "clip": {"console", "untrusted"},
+    "clip": {"console", "installed", "untrusted"},
     "video": {"console", "installed", "untrusted"},
     "scenes": {"video"},
     "model": {"clip", "untrusted"},

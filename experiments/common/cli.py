@@ -83,7 +83,7 @@ def run(
         except UserError as error:
             _end(f"error: {error}", 2)
         except ModuleNotFoundError as error:
-            if (lacking := program.lacking(error)) is None:
+            if (lacking := program.lacking(error, program.running())) is None:
                 raise
             _end(f"error: {lacking}", 2)
         except OSError as error:

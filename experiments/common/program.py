@@ -89,11 +89,12 @@ def respelled(text: str) -> str:
     return re.sub(r"\bexperiments/configs/([a-z]\w*)\.py\b", r"\1", text)
 
 
-def lacking(error: ModuleNotFoundError) -> str | None:
-    """The line about an import that failed for want of an extra; None for any other."""
-    command = running()
+def lacking(error: ModuleNotFoundError, command: str) -> str | None:
+    """The line about an import of a command that failed for want of an extra; None for any other
+    import.
+    """
     found = extras.missing(error.name or "", NEEDS.get(command, ()))
-    return found and f"{spelled(command) if command else 'this'} needs {found}"
+    return found and f"{spelled(command)} needs {found}"
 
 
 def check_needs() -> None:

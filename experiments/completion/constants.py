@@ -83,19 +83,23 @@ def _items(node: ast.expr, file: Path) -> Iterator[Any]:
 
 def _named(name: str, file: Path) -> Any:
     """The value of a constant, of this module or one that it is imported from."""
-    for node in tree_of(file).body:
-        targets = node.targets if isinstance(node, ast.Assign) else ()
-        if isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets = (node.target,)
-        for target in targets:
-            if isinstance(target, ast.Name) and target.id == name:
-                return _value(node.value, file)  # pyright: ignore[reportAttributeAccessIssue]
-            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):  # pyright: ignore
-                for part, value in zip(target.elts, node.value.elts):  # pyright: ignore
-                    if isinstance(part, ast.Name) and part.id == name:
-                        return _value(value, file)
+    for target, value in _assigned(file):
+        if isinstance(target, ast.Name) and target.id == name:
+            return _value(value, file)
     if name in imports(file):
         module, there = imports(file)[name]
         other = file_of(module)
         return None if other is None else _named(there, other)
     return None
+
+
+def _assigned(file: Path) -> Iterator[tuple[ast.expr, ast.expr]]:
+    """(Target, value) of the assignments of a module; `A, B = 1, 2` is two of them."""
+    for node in tree_of(file).body:
+        if isinstance(node, ast.AnnAssign) and node.value is not None:
+            yield node.target, node.value
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+                yield from zip(target.elts, node.value.elts)
+            elif node.value is not None:
+                yield target, node.value

@@ -20,6 +20,7 @@ from vtd_jax.clip.hub.openai_files import waiting
 from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder, make_folders, remedy, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
+from vtd_jax.installed import extras
 from vtd_jax.printable import brief
 from vtd_jax.terminal import log, warn
 from vtd_jax.untrusted.json_text import read_json
@@ -193,9 +194,8 @@ def _explained(address: str) -> Iterator[None]:
         raise
     except ImportError as error:
         package = _PACKAGES.get(scheme, "the fsspec backend of that scheme")
-        raise UserError(
-            f"{brief(address)}: needs {package}: pip install {package} ({brief(str(error))})"
-        ) from None
+        known = extras.missing(package) or f"{package}: pip install {package}"
+        raise UserError(f"{brief(address)}: needs {known} ({brief(str(error))})") from None
     except FileNotFoundError:
         raise UserError(f"{brief(address)}: no such file or folder") from None
     except OSError as error:
