@@ -30,8 +30,8 @@ def main(arguments: build.Args) -> None:
     """Runs the command; bad input ends in one line and status 2."""
     try:
         with named_by(flag_names(_FLAGS)):
-            given = arguments.datasets
-            dataclasses.replace(arguments, datasets=list(map(located, given))).execute()
+            given = list(map(located, [*arguments.positional_datasets, *arguments.datasets]))
+            dataclasses.replace(arguments, positional_datasets=given, datasets=[]).execute()
     except UserError as error:
         say(f"error: {error}", sys.stderr)
         sys.exit(2)

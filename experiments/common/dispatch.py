@@ -53,8 +53,8 @@ def refusal(first: str, name: str) -> str:
         flag = shown(first)
         return f"{flag}: flags belong to a command: {name} COMMAND {flag}; see {name} --help"
     names = {program.dashed(one): one for one in program.commands()}
-    close = difflib.get_close_matches(program.dashed(first.lower()), names, n=2, cutoff=0.6)
-    meant = f": did you mean {' or '.join(f'{name} {one}' for one in close)}?" if close else ""
+    close = difflib.get_close_matches(program.dashed(first.lower()), names, n=1)
+    meant = f": did you mean {name} {close[0]}?" if close else ""
     return f"unknown command {shown(first)}{meant or ','} {name} --help lists all"
 
 

@@ -1,6 +1,6 @@
 _vtd() {
   local line=${COMP_LINE:0:COMP_POINT} command=${COMP_WORDS[1]//-/_}
-  # bash splits words at = and : too
+  # bash also splits words at =, : and @
   local word=${line##*[[:space:]]} before=${COMP_WORDS[COMP_CWORD - 1]} words="" break
   if ((COMP_CWORD == 1)); then
     words=$(__vtd_commands | cut -d: -f1)" --help --version"
@@ -19,13 +19,16 @@ _vtd() {
   fi
   # without words for it, readline completes files (-o default)
   COMPREPLY=($(compgen -W "$words" -- "$word"))
-  # readline replaces only what follows the last of these
-  for break in = : @; do
+  # readline replaces only what follows the last of these, and @ with what follows it
+  for break in = :; do
     if [[ $COMP_WORDBREAKS == *"$break"* && $word == *"$break"* ]]; then
       COMPREPLY=("${COMPREPLY[@]#"${word%"${word##*"$break"}"}"}")
       word=${word##*"$break"}
     fi
   done
+  if [[ $COMP_WORDBREAKS == *@* && $word == *@* ]]; then
+    COMPREPLY=("${COMPREPLY[@]#"${word%@*}"}")
+  fi
   if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then
     compopt -o nospace 2>/dev/null
   fi
