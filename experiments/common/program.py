@@ -18,7 +18,6 @@ NEEDS = {
     "build_data": ("data",),
     "demo": ("train", "figures"),
     "evaluate": ("train",),
-    "export": ("train",),
     "reproduce": ("train", "figures"),
     "show_batch": ("train", "figures"),
     "tfds_build": ("data",),
