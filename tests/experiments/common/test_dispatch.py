@@ -1,5 +1,7 @@
 """`vtd` and `python -m experiments`: the list of commands, mistakes, and how messages name them."""
 
+import contextlib
+import io
 import json
 import re
 import subprocess
@@ -9,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import experiments
+import vtd_jax
 from experiments.common import config_flag, dispatch, program
 from support import small_run, warm
 from support.small_run import ROOT
@@ -21,6 +24,23 @@ VTD = ["-m", "vtd_jax.installed.vtd"]
 def by_vtd(monkeypatch):
     """As if `vtd` had started this process."""
     monkeypatch.setattr(program, "_by_vtd", True)
+
+
+def _listed(name: str, *arguments: str) -> tuple[int, str, str]:
+    """As `_said`, in this process: for what runs no command."""
+    out, errors, status = io.StringIO(), io.StringIO(), 0
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(errors),
+    ):
+        patch.setattr(program, "_by_vtd", False)
+        patch.setattr(sys, "argv", [name, *arguments])
+        try:
+            dispatch.main(name)
+        except SystemExit as end:
+            status = end.code
+    return status, out.getvalue(), errors.getvalue()
 
 
 def _said(*arguments: str) -> tuple[int, str, str]:
@@ -80,16 +100,24 @@ def test_our_flags_first_and_absls_own_in_the_full_help():
     ],
 )
 def test_mistakes_are_one_line(given, said):
-    status, out, errors = _said(given)
+    status, out, errors = _listed("vtd", given)
     assert (status, out, errors.count("\n")) == (2, "", 1)
     assert errors.startswith(f"error: {said}")
 
 
 def test_versions_and_no_arguments():
-    assert _said("--version") == _said("predict", "--version")
-    assert _said() == _said("--help")
-    done = warm.run(["-m", "experiments", "compar"])
-    assert done.stderr.startswith("error: unknown command compar: did you mean python -m exp")
+    versions = _listed("vtd", "--version")
+    assert versions[0] == 0
+    assert versions[1].startswith(f"vtd_jax {vtd_jax.__version__} (Python")
+    assert _listed("vtd") == _listed("vtd", "--help") == _listed("vtd", "-h")
+
+
+def test_the_list_and_mistakes_of_the_other_spelling():
+    done = warm.run(["-m", "experiments"])
+    assert done.stdout == _listed("python -m experiments")[1]
+    assert "usage: python -m experiments COMMAND" in done.stdout
+    said = _listed("python -m experiments", "compar")[2]
+    assert said.startswith("error: unknown command compar: did you mean python -m experiments com")
 
 
 def test_messages_and_records_name_the_command_as_it_was_started(tmp_path):
@@ -129,18 +157,28 @@ def test_summaries_are_the_first_lines_of_docstrings(by_vtd):
     assert sorted(names) == list(program.commands())
 
 
-def test_a_missing_package_of_an_extra_is_one_line():
+@pytest.mark.parametrize(
+    "name, module, said",
+    [
+        ("train", "grain", "vtd train needs grain: pip install -e '.[train]'"),
+        (
+            "build_data",
+            "tensorflow_datasets",
+            "vtd build-data needs tensorflow-datasets: pip install -e '.[data]'",
+        ),
+    ],
+)
+def test_a_missing_package_of_an_extra_is_one_line(name, module, said):
     code = (
         "import runpy, sys\n"
-        "for name in list(sys.modules):\n"
-        "    if name.startswith('tensorflow_datasets'): sys.modules[name] = None\n"
-        "sys.argv = ['vtd', 'train', '--help']\n"
+        f"for name in [{module!r}, *sys.modules]:\n"
+        f"    if name.partition('.')[0] == {module!r}: sys.modules[name] = None\n"
+        f"sys.argv = ['vtd', {name!r}, '--help']\n"
         "runpy.run_module('vtd_jax.installed.vtd', run_name='__main__')"
     )
     done = warm.run(["-c", code])
     assert (done.returncode, done.stdout) == (2, "")
-    expected = "error: vtd train needs tensorflow-datasets: pip install -e '.[train]'\n"
-    assert done.stderr == expected
+    assert done.stderr == f"error: {said}\n"
 
 
 @pytest.mark.parametrize(
