@@ -119,7 +119,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     for name in ("workdir", "out", "data_dir", "report", "json", "csv", "figures"):
         # an unset shell variable would silently mean the current folder
         if name in flags.FLAGS and flags.FLAGS[name].value == "":
-            _refuse(flags.Error(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}"))
+            _refuse(flags.Error(f"flag --{name}=: is empty, expected {_meaning(name)}"))
     return rest
 
 
@@ -153,7 +153,7 @@ def describe(error: BaseException) -> str:
     message = " ".join(str(error).split())
     lacking = re.findall(r"Flag --(\w+) must have a value other than None", message)
     if lacking:
-        return "; ".join(f"--{name} is missing: {flags.FLAGS[name].help}" for name in lacking)
+        return "; ".join(f"--{name} is missing: {_meaning(name)}" for name in lacking)
     if unknown := re.match(
         r"Unknown command line flag '(.*?)'(?:\. Did you mean: (.*?) \?)?$", message
     ):
@@ -163,6 +163,11 @@ def describe(error: BaseException) -> str:
     if about := re.match(r"flag (--[\w.]+=.*?): (.*)$", message):
         return f"{about[1]}: {_plain(about[2])}"
     return message
+
+
+def _meaning(name: str) -> str:
+    """A flag's line in the help."""
+    return program.respelled(flags.FLAGS[name].help or "")
 
 
 def _own(error: BaseException) -> Whole | None:

@@ -98,8 +98,10 @@ def _assigned(file: Path) -> Iterator[tuple[ast.expr, ast.expr]]:
     for node in tree_of(file).body:
         if isinstance(node, ast.AnnAssign) and node.value is not None:
             yield node.target, node.value
-        for target in node.targets if isinstance(node, ast.Assign) else ():
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
             if isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
                 yield from zip(target.elts, node.value.elts)
-            elif node.value is not None:
+            else:
                 yield target, node.value

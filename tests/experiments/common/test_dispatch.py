@@ -135,6 +135,11 @@ def test_messages_and_records_name_the_command_as_it_was_started(tmp_path):
     )
 
 
+def test_help_in_errors_is_respelled():
+    _, _, errors = _said("reproduce", "--table=few_shot", "--workdir=x", "--data_dir=")
+    assert errors.startswith("error: --data_dir=: is empty, expected what vtd build-data wrote;")
+
+
 def test_texts_are_respelled(by_vtd):
     assert program.spelled("build_data") == program.mention("build_data") == "vtd build-data"
     assert program.config("scenes:few_shot") == "scenes:few_shot"
