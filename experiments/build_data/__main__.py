@@ -10,8 +10,8 @@ Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
       --report=problems.json
 
---source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder
-with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
+--source is an official download as it is unpacked (docs/datasets/DATASET.md shows each), or a
+folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
 rows; --splits reads a tree of published ones. Where a protocol has no list, its rule makes one from
 --seed, and tables call it an own split. Every video is stored once, however many lists name it, in
 DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is decoded to its

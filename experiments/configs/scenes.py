@@ -14,8 +14,8 @@ has, or with `lists=base_to_novel|val` the lists of the other protocols; `fully_
 classes and 4 x 3 views. Without arguments, what `make demo` runs on its own clips (`python -m
 experiments.demo`).
 
-Expected: nothing is published; README.md has what `experiments.reproduce` and `experiments.demo`
-measured.
+Expected: nothing is published; docs/results.md has what `experiments.reproduce` and
+`experiments.demo` measured.
 """
 
 from typing import Any
