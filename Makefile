@@ -5,6 +5,7 @@ VENV_BEAM ?= .venv-beam
 VENV_AOT ?= .venv-aot
 VENV_AOT_CUDA ?= .venv-aot-cuda
 VENV_NEWEST ?= .venv-newest
+VENV_DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
@@ -17,7 +18,7 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser newest any-cpu lint format setup environments clean
+.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser newest any-cpu docs lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -32,6 +33,7 @@ help:
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
+	@echo "make docs    the documentation as a site, docs/_build/html/index.html (.venv-docs); a link that leads nowhere fails it"
 	@echo "make lint    style, format and types; make format applies what it can"
 	@echo "make setup   the environment with the development tools, $(VENV)"
 	@echo "make clean   removes the environments and the demo's results"
@@ -90,6 +92,12 @@ $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
 	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[train,figures,dev]'
 	@touch $@
 
+$(VENV_DOCS)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[docs,train,figures]'
+	@touch $@
+
 setup: $(VENV)/.installed-dev
 
 environments: $(VENV_BEAM)/.installed $(VENV_AOT)/.installed $(VENV_NEWEST)/.installed
@@ -140,6 +148,11 @@ newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
 
+# offline, once its environment is there
+docs: $(VENV_DOCS)/.installed
+	$(VENV_DOCS)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@echo "wrote docs/_build/html/index.html"
+
 ISA ?= SSE4_2
 any-cpu: $(VENV)/.installed-dev
 	$(UNTYPED) XLA_FLAGS=--xla_cpu_max_isa=$(ISA) $(BIN)/$(PYTEST) $(NUMERIC)
@@ -155,4 +168,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_AOT_CUDA) $(VENV_NEWEST) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_AOT_CUDA) $(VENV_NEWEST) $(VENV_DOCS) docs/_build $(OUT)

@@ -11,13 +11,12 @@ Examples:
       --report=problems.json
 
 --source is an official download as it is unpacked (docs/datasets/DATASET.md shows each), or a
-folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
-rows; --splits reads a tree of published ones. Where a protocol has no list, its rule makes one from
---seed, and tables call it an own split. Every video is stored once, however many lists name it, in
-DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is decoded to its
-end: a bad one stops the build, or is left out and reported with --on_error=skip. The same command
-resumes an interrupted build. --beam_runner builds on a cluster.
-"""
+folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs
+`id,name` rows; --splits reads a tree of published ones. Where a protocol has no list, its rule
+makes one from --seed, and tables call it an own split. Every video is stored once, however many
+lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is
+decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. The
+same command resumes an interrupted build. --beam_runner builds on a cluster. """
 
 from pathlib import Path
 

@@ -1,0 +1,83 @@
+"""The site of the documentation: Sphinx, with MyST for Markdown and furo as the theme.
+
+`make docs` builds it offline; every warning is an error, so a link or an anchor that leads nowhere
+fails the build. Pages are plain Markdown that GitHub shows as well.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+# the reference imports modules, none of which may wait for a TPU or GPU
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import vtd_jax  # noqa: E402
+
+project = "vtd_jax"
+author = "The vtd_jax authors"
+project_copyright = author
+version = release = vtd_jax.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build", "measured"]
+html_theme = "furo"
+html_title = f"vtd_jax {release}"
+html_show_sphinx = False
+suppress_warnings = ["misc.highlighting_failure"]
+
+# anchors as GitHub makes them
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+# else fields of named tuples are described twice
+napoleon_use_ivar = True
+# docstrings are Markdown: `x` is code
+default_role = "code"
+
+# an address like https://github.com/OWNER/vtd_jax/blob/main; without one, files of the code that
+# pages link to are copied into the site
+SOURCES = os.environ.get("VTD_JAX_DOCS_SOURCES", "").rstrip("/")
+_LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")
+
+
+def _outside(app: Any, name: str, content: list[str]) -> None:
+    """Links that leave docs/: to the code's address, as downloads, or as plain text."""
+    folder = (DOCS / name).parent
+
+    def replaced(match: re.Match[str]) -> str:
+        text, path = match[1], (folder / match[2]).resolve()
+        if path.is_relative_to(DOCS):
+            return match[0]
+        if SOURCES:
+            return f"[{text}]({SOURCES}/{path.relative_to(ROOT).as_posix()}{match[3] or ''})"
+        if path.is_file():
+            return f"{{download}}`{text} <{os.path.relpath(path, folder)}>`"
+        return text
+
+    content[0] = _LINK.sub(replaced, content[0])
+
+
+_LITERAL = re.compile(r"(?<![`:\w])`([^`\n]+)`(?![`_])")
+
+
+def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turns code of docstrings, `x`, into literals, and keeps a norm's bars as they are."""
+    for number, line in enumerate(lines):
+        parts = re.split(r"(``.*?``)", _LITERAL.sub(r"``\1``", line))
+        lines[number] = "".join(
+            part if part.startswith("``") else part.replace("|", r"\|") for part in parts
+        )
+
+
+def setup(app: Any) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", _outside)
+    app.connect("autodoc-process-docstring", _docstring, priority=100)
