@@ -16,7 +16,8 @@ folder with a sub-folder of videos for each class. Lists have `file class_id` li
 makes one from --seed, and tables call it an own split. Every video is stored once, however many
 lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is
 decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. The
-same command resumes an interrupted build. --beam_runner builds on a cluster. """
+same command resumes an interrupted build. --beam_runner builds on a cluster.
+"""
 
 from pathlib import Path
 

@@ -7,12 +7,13 @@ import pytest
 
 import vtd_jax
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
+_BUILT = ROOT / "docs" / "_build"
 _PAGES = [
-    *ROOT.glob("*.md"),
-    *ROOT.glob("docs/**/*.md"),
-    *ROOT.glob("data/**/*.md"),
-    *ROOT.glob("vtd_jax/**/*.md"),
+    page
+    for pattern in ("*.md", "docs/**/*.md", "data/**/*.md", "vtd_jax/**/*.md")
+    for page in ROOT.glob(pattern)
+    if not page.is_relative_to(_BUILT)
 ]
 
 
@@ -43,3 +44,15 @@ def test_modules_that_are_named_are_there(page):
 
 def test_the_citation_names_this_version():
     assert f"\nversion: {vtd_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_every_page_of_the_site_opens_with_what_its_reader_can_do():
+    pages = [page for page in _PAGES if page.is_relative_to(ROOT / "docs")]
+    # tables that a command wrote
+    for page in (page for page in pages if page.parent.name != "scenes"):
+        opening = page.read_text().split("\n\n")[1]
+        assert opening.startswith("After this page you "), page
