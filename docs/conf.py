@@ -62,15 +62,33 @@ def _outside(app: Any, name: str, content: list[str]) -> None:
             return f"{{download}}`{text} <{os.path.relpath(path, folder)}>`"
         return text
 
+    if name == "contributing":
+        # one file for GitHub, which expects it in the root, and the site
+        guide = (ROOT / "CONTRIBUTING.md").read_text().partition("\n")[2]
+        guide = re.sub(r"\]\((?=[\w.])(?!https?:)", "](../", guide).replace("](../docs/", "](")
+        content[0] += guide
     content[0] = _LINK.sub(replaced, content[0])
 
 
 _LITERAL = re.compile(r"(?<![`:\w])`([^`\n]+)`(?![`_])")
 
 
+def _in_block(lines: list[str], number: int) -> bool:
+    """Whether the nearest line above that is not set in is the mark of a literal block."""
+    above = (line for line in reversed(lines[:number]) if line and not line.startswith("    "))
+    return next(above, "") == "::"
+
+
 def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Turns code of docstrings, `x`, into literals, and keeps a norm's bars as they are."""
+    """Turns code of docstrings into literals: `x`, and paragraphs that are set in."""
+    for number in range(len(lines) - 1, 1, -1):
+        above = lines[number - 2]
+        if lines[number].startswith("    ") and not lines[number - 1] and above[:1].strip():
+            lines[number:number] = ["::", ""]
     for number, line in enumerate(lines):
+        if line.startswith("    ") and _in_block(lines, number):
+            continue
+        # a norm's bars are no substitution
         parts = re.split(r"(``.*?``)", _LITERAL.sub(r"``\1``", line))
         lines[number] = "".join(
             part if part.startswith("``") else part.replace("|", r"\|") for part in parts
