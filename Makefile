@@ -125,8 +125,9 @@ FUZZ_KINDS ?=
 fuzz: $(VENV)/.installed-dev
 	FUZZ_COUNT=$(FUZZ_COUNT) FUZZ_SEED=$(FUZZ_SEED) PYTHONPATH=.:tests $(BIN)/python -m hostile.fuzzing $(FUZZ_KINDS)
 
+# the largest models run in one process: two of them at once are most of a machine's memory
 parity: $(VENV)/.installed-parity
-	$(BIN)/$(PYTEST) tests/parity
+	$(BIN)/$(PYTEST) --dist loadgroup tests/parity
 
 beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/$(PYTEST) tests/beam

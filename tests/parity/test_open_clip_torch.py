@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from parity import bare_open_clip
+from parity.large import large
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.tokenizer import tokenize
@@ -108,7 +109,7 @@ def compared(clip, theirs: Expected) -> None:
         assert max(errors) < 1e-5
 
 
-@pytest.mark.parametrize("name", VITS)
+@pytest.mark.parametrize("name", [large(name) if name == "ViT-H-14" else name for name in VITS])
 def test_vits(name, tmp_path):
     config = open_clip.get_model_config(name)
     if (layers := VITS[name]) is not None:
@@ -121,7 +122,7 @@ def test_vits(name, tmp_path):
     compared(clip, theirs)
 
 
-@pytest.mark.parametrize("name", PE_CORES)
+@pytest.mark.parametrize("name", [large(name) if "-L-" in name else name for name in PE_CORES])
 def test_pe_cores(name, tmp_path):
     config = open_clip.get_model_config(name)
     model = model_of(config)

@@ -9,6 +9,7 @@ import torch
 from transformers import SiglipConfig, SiglipImageProcessorPil, SiglipModel
 from transformers.models.siglip2.tokenization_siglip2 import Siglip2Tokenizer
 
+from parity.large import large
 from support.weights.gemma_files import tokenizer_json
 from vtd_jax.clip.compute import Compute
 from vtd_jax.clip.tokenizing.gemma import read_gemma
@@ -54,7 +55,7 @@ def relative(ours, theirs) -> float:
     return np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [large(name) if "SO400M" in name else name for name in SIZES])
 def test_features_and_logits_of_full_size_models(name, tmp_path):
     both, image, tokens = SIZES[name]
     model = siglip_of(both, image, tokens)

@@ -9,6 +9,7 @@ import torch
 from transformers import CLIPConfig as HFConfig
 from transformers import CLIPModel
 
+from parity.large import large
 from vtd_jax.clip.weights.checkpoints import load_clip
 
 SIZES = {
@@ -56,7 +57,7 @@ def _features(output):
     )
 
 
-@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("name", [large(name) if "L/14" in name else name for name in SIZES])
 def test_features_of_full_size_models(name, tmp_path):
     reference = _random_clip(**SIZES[name])
     reference.save_pretrained(tmp_path)
