@@ -42,10 +42,48 @@ napoleon_use_ivar = True
 # docstrings are Markdown: `x` is code
 default_role = "code"
 
+# the menu: a page -> captions and the pages below each
+MENU = {
+    "index": {
+        "Start": "getting-started commands faq",
+        "Use": "predict weights encoders serve",
+        "Data": "data datasets/hmdb51 datasets/ucf101 datasets/ssv2 datasets/kinetics400 "
+        "datasets/own beam",
+        "Train and evaluate": "train evaluation reproduce results",
+        "Scale": "scaling parallel pods chips benchmark",
+        "Background": "method differences security contributing api/index",
+    },
+    "results": {
+        "": "scenes/base_to_novel scenes/few_shot scenes/zero_shot scenes/fully_supervised "
+        "scenes/ablations scenes/irrelevant",
+    },
+    "api/index": {"": "prediction model clip video training base"},
+}
+
 # an address like https://github.com/OWNER/vtd_jax/blob/main; without one, files of the code that
 # pages link to are copied into the site
 SOURCES = os.environ.get("VTD_JAX_DOCS_SOURCES", "").rstrip("/")
 _LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(((?:\.\./)+[^)#\s]*)(#[^)\s]*)?\)")
+
+
+def _added(app: Any, name: str, content: list[str]) -> None:
+    """What GitHub would show as code: the menu, and the docstrings of modules."""
+    for caption, pages in MENU.get(name, {}).items():
+        options = f":hidden:\n:caption: {caption}" if caption else ":hidden:"
+        content[0] += f"\n```{{toctree}}\n{options}\n\n" + "\n".join(pages.split()) + "\n```\n"
+    if name.startswith("api/"):
+        content[0] = re.sub(
+            r"^## (vtd_jax\.\S+)$",
+            r"\g<0>\n\n```{eval-rst}\n.. automodule:: \1\n   :members:\n```\n",
+            content[0],
+            flags=re.MULTILINE,
+        )
+    if name == "contributing":
+        # one file for GitHub, which expects it in the root, and the site
+        guide = (ROOT / "CONTRIBUTING.md").read_text().partition("\n")[2]
+        content[0] += re.sub(r"\]\((?=[\w.])(?!https?:)", "](../", guide).replace(
+            "](../docs/", "]("
+        )
 
 
 def _outside(app: Any, name: str, content: list[str]) -> None:
@@ -62,11 +100,6 @@ def _outside(app: Any, name: str, content: list[str]) -> None:
             return f"{{download}}`{text} <{os.path.relpath(path, folder)}>`"
         return text
 
-    if name == "contributing":
-        # one file for GitHub, which expects it in the root, and the site
-        guide = (ROOT / "CONTRIBUTING.md").read_text().partition("\n")[2]
-        guide = re.sub(r"\]\((?=[\w.])(?!https?:)", "](../", guide).replace("](../docs/", "](")
-        content[0] += guide
     content[0] = _LINK.sub(replaced, content[0])
 
 
@@ -97,5 +130,6 @@ def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
 
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.connect("source-read", _added, priority=400)
     app.connect("source-read", _outside)
     app.connect("autodoc-process-docstring", _docstring, priority=100)
