@@ -46,7 +46,7 @@ def main(action: str, name: str | None = None) -> str:
         if name is not None:
             raise UserError(f"list takes no name, got {name}")
         return show_list()
-    if name is None:
+    if not name:
         raise UserError(f"{action}: a name is missing, as in {action} ViT-B/16; see list")
     if PICTURES.value is not None and (action != "verify" or not Path(PICTURES.value).is_dir()):
         raise UserError(f"--pictures={PICTURES.value}: expected a folder that is there, for verify")

@@ -49,7 +49,7 @@ def read(path: Path, picture: Picture) -> "Image.Image":
     """
     import io
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         content = read_bytes(path, "picture", _MOST)
@@ -75,7 +75,9 @@ def read(path: Path, picture: Picture) -> "Image.Image":
     except (OSError, SyntaxError, ValueError, Warning, Image.DecompressionBombError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: not a PNG or JPEG that can be read ({error})") from None
+        # of these Pillow names the buffer, not what is wrong
+        why = "" if isinstance(error, UnidentifiedImageError) else f" ({error})"
+        raise UserError(f"{path}: not a PNG or JPEG that can be read{why}") from None
     return image
 
 

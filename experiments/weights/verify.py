@@ -26,7 +26,7 @@ from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
 from vtd_jax.model.preprocess import scaling
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
-from vtd_jax.terminal import counted, say, show_table
+from vtd_jax.terminal import say, show_table
 from vtd_jax.untrusted.regular_files import open_regular
 from vtd_jax.video.scaling.fit import Fit
 
@@ -60,11 +60,11 @@ def verify(source: str, folder: str | None) -> str:
         known = by_hash(digest)
     count = parameters(state)
     place = Path(folder) if folder is not None else None
-    checks, lacking = check_all(clip, config, count, place, PUBLISHED.get(config.architecture, ()))
+    # MetaCLIP's, DFN's and LAION's have the sizes of OpenAI's, often with another activation
+    openais = config.activation == "quick_gelu"
+    published = PUBLISHED.get(config.architecture, ()) if openais else ()
+    checks, lacking = check_all(clip, config, count, place, published)
     fingerprint = weights_fingerprint(nnx.state(clip))
-    is_openai = config.architecture in OPENAI
-    if is_openai:
-        say(f"ImageNet top-1, zero-shot, published, not measured here: {_top1(config)} %")
     for line in lacking:
         say(f"not checked: {line}")
     rows = [(*check[:4], "pass" if check.passed else "FAIL") for check in checks]
@@ -72,10 +72,15 @@ def verify(source: str, folder: str | None) -> str:
     title = f"{source}: {config.architecture}, {config.activation}, {known_as(known, digest)}"
     show_table(title, columns, rows, whole=("result",))
     passed = sum(check.passed for check in checks)
+    compared_any = len(lacking) < len(published)
+    alike = config.architecture if compared_any and passed == len(checks) else None
+    if theirs := OPENAI.get(known or alike or ""):
+        say(f"ImageNet top-1, zero-shot, published, not measured here: {theirs.top1:.2f} %")
+    lacks = f"; {len(lacking)} could not be made" if lacking else ""
     line = (
         f"vtd_jax {vtd_jax.__version__}, jax {jax.__version__} on {jax.default_backend()}: "
         f"{config.architecture} {config.activation}, SHA-256 {digest or 'of a folder'}, "
-        f"fingerprint {fingerprint}: {passed} of {counted(len(checks), 'check')} pass"
+        f"fingerprint {fingerprint}: {passed} of {len(checks)} checks passed{lacks}"
     )
     say(f"for an issue: {line}")
     failed = [check.what for check in checks if not check.passed]
@@ -83,12 +88,15 @@ def verify(source: str, folder: str | None) -> str:
         reason = (
             f"these are OpenAI's {known}, so vtd_jax is wrong on this machine: please report it"
             if known
-            else f"these are not OpenAI's {config.architecture}, or vtd_jax is wrong here"
+            else f"either these are not OpenAI's {config.architecture} (others have its sizes: "
+            "MetaCLIP, DFN), or vtd_jax is wrong here"
         )
         raise UserError(f"{source}: {', '.join(failed)} not as published: {reason}")
-    if not checks:
-        return f"{source}: no numbers are published for {config.architecture}"
-    return f"{source}: {counted(passed, 'check')} of {len(checks)} pass"
+    made = f"{passed} of {len(checks)} checks passed{lacks}"
+    if not published:
+        whose = f"{config.architecture} with {config.activation}"
+        return f"{source}: no features are published for {whose}" + (f"; {made}" if checks else "")
+    return f"{source}: {made}"
 
 
 def check_all(
@@ -101,8 +109,11 @@ def check_all(
     """The checks that can be made here, and a line for each that cannot."""
     text, expected = TOKENS
     ours = tuple(int(token) for token in tokenize([text])[0] if token)
-    checks = [Check(f"tokens of {text!r}", _listed(expected), _listed(ours), "", ours == expected)]
-    if config.architecture in OPENAI:
+    checks = []
+    if config.design.tokenizer == "clip":
+        right = ours == expected
+        checks.append(Check(f"tokens of {text!r}", _listed(expected), _listed(ours), "", right))
+    if config.architecture in OPENAI and config.activation == "quick_gelu":
         there = OPENAI[config.architecture].parameters
         checks.append(Check("parameters", f"{there:,}", f"{count:,}", "", count == there))
     lacking = []
@@ -172,10 +183,6 @@ def known_as(name: str | None, digest: str) -> str:
 
 def _statistics(config: CLIPConfig):
     return config.preprocessing.mean, config.preprocessing.std
-
-
-def _top1(config: CLIPConfig) -> str:
-    return f"{OPENAI[config.architecture].top1:.2f}"
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -1,5 +1,7 @@
 """CLIP configurations: nine released models, JSON round trip, refusals."""
 
+import dataclasses
+
 import pytest
 
 from vtd_jax.clip.config import CLIPConfig
@@ -64,6 +66,17 @@ def test_nonsense_is_refused_by_name(change, message):
     with pytest.raises(UserError) as caught:
         CLIPConfig.from_dict(CLIPConfig.vit_b16().to_dict() | change)
     assert message in str(caught.value)
+
+
+def test_only_siglips_patches_may_leave_a_rest():
+    siglip = CLIPConfig.named("SigLIP2-SO400M/14-384")
+    assert (siglip.image_resolution, siglip.grid, siglip.filled) == (384, 27, 378)
+    assert CLIPConfig.from_dict(siglip.to_dict()) == siglip
+    assert CLIPConfig.vit_b16().filled == 224
+    with pytest.raises(UserError, match="image_resolution 13 is not a multiple"):
+        dataclasses.replace(siglip, image_resolution=13)
+    with pytest.raises(UserError, match="image_resolution 225 is not a multiple"):
+        dataclasses.replace(CLIPConfig.named("PE-Core-B/16-224"), image_resolution=225)
 
 
 def test_missing_field_and_unknown_name():

@@ -40,8 +40,8 @@ Commands start from the warm server (`tests/support/warm.py`, about a second eac
 their own: a crash, a hang or an allocation harms nothing else, so everything runs this way.
 `cold=True` starts a new interpreter instead (2 to 20 s), for what must not share anything.
 `predict` and the like name several faults, one a line, and finish the others: `also` has regular
-expressions for other lines on stderr that are right; `warning: …`, `note: …` and `device: …`
-always are.
+expressions for other lines on stderr that are right; `warning: …`, `note: …`, `device: …` and
+`preprocess: …` always are.
 """
 
 import contextlib

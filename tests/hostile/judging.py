@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from hostile.watching.strace import Trace
 from vtd_jax.printable import printable
 
-_SAID = r"(warning|note|device): .*"
+_SAID = r"(warning|note|device|preprocess): .*"
 
 
 @dataclasses.dataclass(frozen=True)

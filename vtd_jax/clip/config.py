@@ -44,7 +44,8 @@ class CLIPConfig:
 
     Attributes:
       embed_dim: width D of the space that images and texts share.
-      image_resolution: side of the square input image, pixels.
+      image_resolution: side of the square input image, pixels. Of SigLIP's it need not be a
+        multiple of the patch: pixels on the right and at the bottom that fill none are not seen.
       vision_layers: transformer layers, or the four block counts of a ResNet.
       vision_width: transformer width, or channels of the first ResNet stage.
       vision_patch_size: patch side in pixels; None for a ResNet.
@@ -90,9 +91,8 @@ class CLIPConfig:
                 raise _wrong(
                     f"{tower}_width {width} is not a multiple of {tower}_head_width {head}"
                 )
-        if not self.is_resnet and (
-            self.vision_patch_size is None or self.image_resolution % self.vision_patch_size
-        ):
+        whole = self.filled == self.image_resolution or (self.design.sigmoid and self.grid)
+        if not self.is_resnet and (self.vision_patch_size is None or not whole):
             raise _wrong(
                 f"image_resolution {self.image_resolution} is not a multiple of vision_patch_size "
                 f"{self.vision_patch_size}"
@@ -131,6 +131,13 @@ class CLIPConfig:
         """Side of the square grid of patches (transformer) or of the last feature map (ResNet)."""
         patch = None if self.is_resnet else self.vision_patch_size
         return self.image_resolution // (patch or 32)
+
+    @property
+    def filled(self) -> int:
+        """Pixels of a side that whole patches fill."""
+        if self.is_resnet:
+            return self.image_resolution
+        return self.grid * (self.vision_patch_size or 32)
 
     @property
     def is_named(self) -> bool:

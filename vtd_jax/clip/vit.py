@@ -48,19 +48,20 @@ class VisionTransformer(nnx.Module):
         self.proj: Frozen | None = zeros(width, config.embed_dim) if projected else None
         self.proj_bias = zeros(config.embed_dim) if design.image_projection_bias else None
         self.patch, self.grid, self.dtype = patch, config.grid, jnp.dtype(dtype)
+        self.side, self.filled = config.image_resolution, config.filled
         self.rotary_width = config.vision_head_width if design.rotary else 0
 
     def embed(self, images: Float[Array, "n h w 3"]) -> Float[Array, "n tokens width"]:
         """Class and patch tokens with positions; a `UserError` for images of another size."""
-        side = self.grid * self.patch
-        if images.shape[1:3] != (side, side):
+        if images.shape[1:3] != (self.side, self.side):
             raise UserError(
-                f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes {side}×{side}"
+                f"images are {images.shape[1]}×{images.shape[2]}, this ViT takes "
+                f"{self.side}×{self.side}"
             )
-        # stride and kernel size are equal, so the convolution is one matrix product of patches
-        patches = images.astype(self.dtype).reshape(
-            -1, self.grid, self.patch, self.grid, self.patch, 3
-        )
+        # a convolution without padding leaves out what fills no patch
+        images = images[:, : self.filled, : self.filled].astype(self.dtype)
+        # stride and kernel size are equal, so it is one matrix product of patches
+        patches = images.reshape(-1, self.grid, self.patch, self.grid, self.patch, 3)
         patches = jnp.moveaxis(patches, 3, 2).reshape(images.shape[0], self.grid**2, -1)
         x = product("npi,iw->npw", patches, self.patch_kernel[...].astype(self.dtype))
         if self.patch_bias is not None:

@@ -27,11 +27,12 @@ TENSOR_NAME = 1000
 TENSOR_NAMES = 16 * 2**20
 SHARDS = 500
 MODULE_ATTRIBUTES = 200_000
-# of a tokenizer that comes with weights: bytes (Gemma's file has 34 MB), tokens (256 000), and
-# tokens that a text may spell out (250)
+# of a tokenizer that comes with weights: bytes (Gemma's file has 34 MB), tokens (256 000), tokens
+# that a text may spell out (250), and all characters of these, each of which takes 80 bytes
 TOKENIZER_BYTES = 64 * 2**20
 TOKENS = 2**20
 TOKENS_ADDED = 10_000
+TOKENS_ADDED_CHARACTERS = 2**20
 # bytes: of the pickle in a PyTorch archive, of a zip file's table of contents, of a safetensors
 # header
 PICKLE_BYTES = 16 * 2**20

@@ -1,6 +1,7 @@
 """One file over HTTP, against a real server: resumed, checked, bounded, and errors in one line."""
 
 import dataclasses
+import hashlib
 import os
 import signal
 import subprocess
@@ -92,11 +93,29 @@ def test_a_server_that_ignores_range_starts_again(hub, tmp_path):
     assert hub.gets(PATH) == 2
 
 
+def test_a_whole_part_is_taken_without_a_request(hub, tmp_path):
+    part = tmp_path / f".file.pt.{sha256(DATA)[:8]}.part"
+    part.write_bytes(DATA)
+    counter = _fetch(hub, tmp_path)
+    assert (counter.done, counter.total) == (len(DATA), len(DATA))
+    assert hub.requests == []
+    assert (tmp_path / "file.pt").read_bytes() == DATA
+    assert _left(tmp_path) == ["file.pt"]
+    # a file of the hub that has the hash of a git blob
+    blob = hashlib.sha1(b"blob %d\0" % len(DATA) + DATA).hexdigest()
+    (tmp_path / f".small.json.{blob[:8]}.part").write_bytes(DATA)
+    source = dataclasses.replace(_source(hub), digest=blob, most=len(DATA))
+    download(source, tmp_path / "small.json", Counter())
+    assert hub.requests == []
+    assert _left(tmp_path) == ["file.pt", "small.json"]
+
+
 def test_a_part_as_long_as_the_file_is_not_trusted(hub, tmp_path):
     part = tmp_path / f".file.pt.{sha256(DATA)[:8]}.part"
-    part.write_bytes(b"\0" * (len(DATA) + 5))
-    _fetch(hub, tmp_path)
-    assert (tmp_path / "file.pt").read_bytes() == DATA
+    for extra in (0, 5):
+        part.write_bytes(b"\0" * (len(DATA) + extra))
+        _fetch(hub, tmp_path)
+        assert (tmp_path / "file.pt").read_bytes() == DATA
 
 
 def test_wrong_bytes_are_removed_and_both_hashes_named(hub, tmp_path):

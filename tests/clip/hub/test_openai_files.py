@@ -138,6 +138,22 @@ def test_another_file_of_that_name_is_not_taken(mirror, tmp_path, capfd):
     assert own.read_bytes() == b"another model"
 
 
+def test_a_download_that_died_before_its_last_step_is_taken(mirror, tmp_path):
+    place = tmp_path / "cache" / "weights" / "openai" / "ViT-B-32.pt"
+    place.parent.mkdir(parents=True)
+    part = place.with_name(f".{place.name}.{DIGEST[:8]}.part")
+    part.write_bytes(DATA)
+    assert resolve("ViT-B/32", download=True).path == place
+    assert place.read_bytes() == DATA
+    assert not part.exists()
+    assert mirror.requests == []
+    # one with other bytes is not
+    place.unlink()
+    part.write_bytes(DATA[::-1])
+    assert resolve("ViT-B/32", download=True).path.read_bytes() == DATA
+    assert mirror.gets(PATH) > 0
+
+
 def test_no_room_is_found_before_the_download(mirror):
     mirror.files[PATH] = Huge()
     with pytest.raises(UserError, match=r"do not fit into .*: make room, or set VTD_JAX_CACHE"):

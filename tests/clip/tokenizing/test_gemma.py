@@ -54,6 +54,11 @@ def test_bytes_and_tokens_that_are_spelt_out():
     assert ours.encode(["<table>cat"])[0] == _ids("<table>", "c", "a", "t")
 
 
+def test_half_a_surrogate_is_no_text():
+    with pytest.raises(UserError, match=r"text 0 of 1: '\\ud800' cannot be written as UTF-8"):
+        tokenizer().tokenize("\ud800")
+
+
 def test_equal_where_the_files_are():
     assert tokenizer() == tokenizer()
     other = GemmaTokenizer(json.dumps(tokenizer_json(version="2")).encode(), "other")
@@ -113,3 +118,21 @@ def test_files_that_are_none(tmp_path):
     with pytest.raises(UserError, match="expected a tokenizer of at most 67,108,864"):
         read_gemma(file)
     assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("length, fits", [(100, True), (2000, False)])
+def test_many_tokens_that_a_text_may_spell_out(length, fits):
+    content = tokenizer_json()
+    vocabulary = content["model"]["vocab"]
+    for number in range(9_000):
+        token = f"{number}x".ljust(length, "y")
+        vocabulary[token] = len(vocabulary)
+        content["added_tokens"].append(dict(id=vocabulary[token], content=token, special=True))
+    raw, started = json.dumps(content).encode(), time.process_time()
+    if fits:
+        # each alone takes as long as all those before it
+        assert GemmaTokenizer(raw, "x").encode([f"cat{token}"])[0][-1] == vocabulary[token]
+    else:
+        with pytest.raises(UserError, match=r"x: added_tokens have 18,0.* characters, expected at"):
+            GemmaTokenizer(raw, "x")
+    assert time.process_time() - started < 10

@@ -95,7 +95,7 @@ def test_a_persons_first_hour(first_hour):
         lines = [
             line
             for line in message.splitlines()
-            if not line.startswith(("note: --model=tiny knows", "device: "))
+            if not line.startswith(("note: --model=tiny knows", "device: ", "preprocess: "))
         ]
         assert (code, len(lines)) == (2, 1), message
         assert lines[0].startswith(expected)

@@ -1,16 +1,19 @@
 """Every command takes a CLIP by its name: from an empty cache and a hub, then without the hub."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 import vtd_jax
+from experiments.reproduce.sources import build_scenes
 from support import small_run
-from support.hub.server import Hub, serving
+from support.hub.server import Fault, Hub, serving
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP
 from vtd_jax.errors import UserError
+from vtd_jax.scenes.sets import SceneSet, write_scene_sets
 
 NAME = "hf:org/small"
 
@@ -88,6 +91,61 @@ def test_from_an_empty_cache_and_then_without_the_hub(hub, folder, tmp_path, mon
 
 
 @pytest.mark.command
+def test_training_on_scenes(hub, tmp_path, monkeypatch):
+    made = SceneSet(seed=1, classes=4, train=2, val=1, length=8, size=64)
+    write_scene_sets([(made, tmp_path)], workers=1)
+    build_scenes(made, tmp_path)
+    train = [
+        "--config=experiments/configs/scenes.py",
+        f"--config.data.data_dir={tmp_path / 'records'}",
+        "--config.clip.path=hf:org/tiny",
+        "--config.data.batch_size=4",
+        "--config.optimizer.epochs=1",
+    ]
+    said = _run("train", *train, f"--workdir={tmp_path / 'no'}", code=2)
+    assert "hf:org/tiny: not on this machine; --download or VTD_JAX_DOWNLOAD=1" in said
+    assert not hub.requests
+    done = _run("train", *train, f"--workdir={tmp_path / 'run'}", "--download")
+    assert done.startswith("trained to step ")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    # another training from the cache is tested above
+    assert vtd_jax.load(tmp_path / "run").predict(next((tmp_path / "videos").iterdir()))
+
+
+FAULTS = {
+    "gated": (Fault("api/", "status", status=403, code="GatedRepo"), {}, "gated: accept its terms"),
+    "not found": (Fault("api/", "status", status=404, code="RepoNotFound"), {}, "no repository at"),
+    "wrong hash": (Fault("/lfs/", "wrong"), {}, "has the hash .*, expected .*; it was removed"),
+    "interrupted": (Fault("/lfs/", "abort"), {}, "are kept, the same call resumes"),
+    "no hub": (None, {"HF_ENDPOINT": "http://127.0.0.1:9"}, "cannot be reached"),
+    "offline": (None, {"HF_HUB_OFFLINE": "1"}, "HF_HUB_OFFLINE forbids to ask"),
+    "proxy": (
+        None,
+        {"HF_ENDPOINT": "http://hub.invalid", "http_proxy": "http://127.0.0.1:9", "no_proxy": ""},
+        "through the proxy of http_proxy",
+    ),
+}
+
+
+@pytest.mark.command
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_one_line_of_a_command(hub, folder, tmp_path, monkeypatch, fault):
+    kind, settings, message = FAULTS[fault]
+    hub.faults += [kind] if kind else []
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    video = folder / "base_val" / "0.mp4"
+    command = ["--model=hf:org/tiny", f"--video={video}", "--labels=a,b", "--download"]
+    done = small_run.command("predict", *command)
+    assert done.returncode == 2, done.stdout + done.stderr
+    # what is downloaded is said before
+    assert "Traceback" not in done.stderr
+    assert re.search(f"^error: hf:org/tiny: .*{message}", done.stderr.splitlines()[-1])
+    # nothing with its final name
+    assert not list((tmp_path / "hf").rglob("*.safetensors"))
+
+
+@pytest.mark.command
 def test_list_get_and_where(hub, tmp_path):
     assert "not on this machine; get hf:org/tiny downloads it" in _run(
         "weights", "where", "hf:org/tiny", code=2
@@ -98,7 +156,8 @@ def test_list_get_and_where(hub, tmp_path):
     assert Path(_run("weights", "where", "hf:org/tiny")) == path
     assert _run("weights", "get", "tiny") == str(TINY_CLIP)
     assert "expected one of list, get" in _run("weights", "put", "tiny", code=2)
-    assert "a name is missing" in _run("weights", "get", code=2)
+    for missing in ([], [""]):
+        assert "a name is missing" in _run("weights", "get", *missing, code=2)
     assert "expected a name as ViT-B/16" in _run("weights", "get", "./x", code=2)
     line = "error: ./x: not on this machine; no such file or folder, and no name"
     assert _run("weights", "where", "./x", code=2) == line

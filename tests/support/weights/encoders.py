@@ -72,6 +72,18 @@ PROCESSOR = {
     "size": {"height": 48, "width": 48},
     "resample": 2,
 }
+# what the published ones were made with: convert_siglip_to_hf.py of transformers 4.49
+TOKENIZER_CONFIG = {
+    "add_bos_token": False,
+    "add_eos_token": True,
+    "added_tokens_decoder": {"0": {"content": "<pad>", "special": True}},
+    "do_lower_case": True,
+    "model_input_names": ["input_ids"],
+    "model_max_length": 1000000000000000019884624838656,
+    "padding_side": "right",
+    "processor_class": "SiglipProcessor",
+    "tokenizer_class": "GemmaTokenizer",
+}
 
 
 def hugging_face(state: dict) -> dict[str, np.ndarray]:
@@ -122,6 +134,5 @@ def write_siglip(folder: Path, state: dict) -> Path:
     write_json(folder / "config.json", config)
     write_json(folder / "preprocessor_config.json", PROCESSOR)
     write_json(folder / "tokenizer.json", tokenizer_json())
-    settings = {"tokenizer_class": "GemmaTokenizer", "add_bos_token": False, "add_eos_token": True}
-    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", TOKENIZER_CONFIG)
     return folder

@@ -2,7 +2,7 @@
 
 import posixpath
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from vtd_jax.clip.hub.names import is_inside
@@ -77,19 +77,14 @@ def choose(
             raise UserError(
                 f"{where}: a run of {len(others):,} files, expected at most {CHECKPOINT_FILES:,}"
             )
-        return _checked(Chosen("", (*sorted(others), _RUN_CONFIG)), known, where)
+        return checked(Chosen("", (*sorted(others), _RUN_CONFIG)), known, where)
     path = file or next((name for name in order if name in known), "")
     if path not in known:
         raise UserError(_absent(known, file, where))
     folder = posixpath.dirname(path)
     settings = [posixpath.join(folder, name) for name in BESIDE] if beside else []
     found = [name for name in settings if name in known and name != path]
-    for name in found:
-        if (known[name] or 0) > _MOST_BESIDE:
-            raise UserError(
-                f"{where}: {name} is {known[name]:,} bytes, expected at most {_MOST_BESIDE:,}"
-            )
-    return _checked(Chosen(path, (*found, *shards_of(path, known), path)), known, where)
+    return checked(Chosen(path, (*found, *shards_of(path, known), path)), known, where)
 
 
 def shards_of(index: str, names: Iterable[str]) -> list[str]:
@@ -103,6 +98,45 @@ def shards_of(index: str, names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if shape.fullmatch(name))
 
 
+def with_shards(chosen: Chosen, shards: Sequence[str], names: Container[str], where: str) -> Chosen:
+    """With the files of the same folder that an index names, whatever their names.
+
+    Args:
+      chosen: what was chosen, an index.
+      shards: names that it says, without a folder.
+      names: all that is there.
+      where: the name of the weights, for messages.
+
+    Raises:
+      UserError: one of them is not there.
+    """
+    folder = posixpath.dirname(chosen.path)
+    paths = [posixpath.join(folder, shard) for shard in shards]
+    if lacking := [path for path in paths if path not in names]:
+        raise UserError(f"{where}: {chosen.path} names {lacking[0]}, which is not there")
+    return chosen._replace(files=tuple(dict.fromkeys((*paths, *chosen.files))))
+
+
+def checked(chosen: Chosen, sizes: Mapping[str, int | None], where: str) -> Chosen:
+    """What was chosen, if it is within the limits of settings and of weights.
+
+    Raises:
+      UserError: says which file is too large, or that all are.
+    """
+    for name in chosen.files:
+        is_setting = posixpath.basename(name) in BESIDE and name != chosen.path
+        if is_setting and (sizes[name] or 0) > _MOST_BESIDE:
+            raise UserError(
+                f"{where}: {name} is {sizes[name]:,} bytes, expected at most {_MOST_BESIDE:,}"
+            )
+    total = sum(sizes[name] or 0 for name in chosen.files)
+    if total > WEIGHTS_BYTES:
+        raise UserError(
+            f"{where}: {total:,} bytes, expected at most {WEIGHTS_BYTES:,}: not a CLIP's"
+        )
+    return chosen
+
+
 def _is_run(names: Iterable[str]) -> bool:
     names = set(names)
     has_checkpoints = any(name.startswith(_CHECKPOINTS) for name in names)
@@ -112,15 +146,6 @@ def _is_run(names: Iterable[str]) -> bool:
 def _is_about(name: str) -> bool:
     """Whether a file is of the repository, not of the model."""
     return name.startswith(".") or posixpath.basename(name) in ("README.md", "LICENSE")
-
-
-def _checked(chosen: Chosen, sizes: Mapping[str, int | None], where: str) -> Chosen:
-    total = sum(sizes[name] or 0 for name in chosen.files)
-    if total > WEIGHTS_BYTES:
-        raise UserError(
-            f"{where}: {total:,} bytes, expected at most {WEIGHTS_BYTES:,}: not a CLIP's"
-        )
-    return chosen
 
 
 def _absent(names: Iterable[str], file: str, where: str) -> str:

@@ -90,8 +90,31 @@ def size_of(source: Source) -> int | None:
     raise AssertionError
 
 
+def finish(source: Source, target: Path) -> bool:
+    """Takes a part that is whole, as a process leaves it that died before it renamed it.
+
+    Args:
+      source: what; nothing is asked of where it is from.
+      target: as for `download`.
+
+    Returns:
+      Whether the file is at its final name now.
+    """
+    part = _part_of(source, target)
+    if not _bytes(part):
+        return False
+    found = new_hash(source.digest, source.most)
+    _read_part(part, found)
+    if found.hexdigest() != source.digest:
+        return False
+    part.replace(target)
+    return True
+
+
 def download(source: Source, target: Path, progress: Any) -> None:
     """Fetches a file; an earlier attempt's part is continued where the server can.
+
+    No request is made for a part that is whole.
 
     Args:
       source: what, from where.
@@ -102,7 +125,7 @@ def download(source: Source, target: Path, progress: Any) -> None:
       UserError: the server does not give the file, the connection ends again and again, the disk
         is full, or the file has another hash. A part is kept unless its bytes are wrong.
     """
-    part = target.with_name(f".{target.name}.{source.digest[:8]}.part")
+    part = _part_of(source, target)
     try:
         _attempts(source, part, target, progress)
     except KeyboardInterrupt:
@@ -134,6 +157,10 @@ def _attempts(source: Source, part: Path, target: Path, progress: Any) -> None:
             time.sleep(source.pauses[tries - 1])
 
 
+def _part_of(source: Source, target: Path) -> Path:
+    return target.with_name(f".{target.name}.{source.digest[:8]}.part")
+
+
 def _bytes(part: Path) -> int:
     return part.stat().st_size if part.is_file() else 0
 
@@ -143,6 +170,11 @@ def _attempt(source: Source, part: Path, target: Path, progress: Any) -> None:
     found = new_hash(source.digest, source.most)
     with naming(part), open_own(part, "ab") as file:
         done = _read_part(part, found)
+        if done and found.hexdigest() == source.digest:
+            # all came before, and a server has no bytes after the last
+            progress.update(done, done)
+            part.replace(target)
+            return
         with (
             Watch(source.patience) as watch,
             contextlib.closing(_open(source, done, watch)) as reply,

@@ -1,8 +1,8 @@
 """Weights from repositories of the Hugging Face Hub, in its own cache; the cache is asked first.
 
-The cache and the token are those of `huggingface_hub`. Its requests are not: they do not resume, are
-made over one client of the process, which others use too, and take a server's word for the names of
-files, for how long to wait and for what a log says (docs/weights.md).
+The cache and the token are those of `huggingface_hub`. Its requests are not: they do not resume,
+are made over one client of the process, which others use too, and take a server's word for the
+names of files, for how long to wait and for what a log says (docs/weights.md).
 """
 
 import os
@@ -19,7 +19,7 @@ from vtd_jax.clip.hub.consent import (
     file_that_names,
     is_possible,
 )
-from vtd_jax.clip.hub.contents import INDEX, Chosen, choose
+from vtd_jax.clip.hub.contents import INDEX, Chosen, choose, with_shards
 from vtd_jax.clip.hub.download import download
 from vtd_jax.clip.hub.hub_cache import (
     Place,
@@ -191,13 +191,9 @@ def _plan(path: str, files: Sequence[str], listing: Listing) -> Plan:
 
 def _with_shards(place: Place, chosen: Chosen, listing: Listing, what: str) -> Plan:
     """With the parts that an index names, whatever their names."""
-    folder = os.path.dirname(chosen.path)
-    named = [os.path.join(folder, part) for part in shards_named(place.folder / chosen.path)]
-    if lacking := [part for part in named if part not in listing.hashes]:
-        raise UserError(
-            f"{what}: {chosen.path} names {lacking[0]}, which its repository does not have"
-        )
-    return _plan(chosen.path, list(dict.fromkeys((*named, *chosen.files))), listing)
+    shards = shards_named(place.folder / chosen.path)
+    whole = with_shards(chosen, shards, listing.hashes, what)
+    return _plan(whole.path, list(whole.files), listing)
 
 
 def _fetch(name: HubName, listing: Listing, plan: Plan, what: str) -> None:

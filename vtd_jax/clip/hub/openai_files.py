@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtd_jax.clip.hub import verified
 from vtd_jax.clip.hub.consent import amount, ask, check_possible
-from vtd_jax.clip.hub.download import Source, download, size_of
+from vtd_jax.clip.hub.download import Source, download, finish, size_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.clip.hub.transport import checked_endpoint, shown_url
 from vtd_jax.errors import UserError
@@ -57,12 +57,14 @@ def fetched(name: str) -> Path:
         # another process may have brought it
         if (found := held(name)) is not None:
             return found
-        ask(name, size_of(source), shown, target)
-        # rich, which only a download needs
-        from vtd_jax.console.progress import Progress
+        if not finish(source, target):
+            ask(name, size_of(source), shown, target)
+            # rich, which only a download needs
+            from vtd_jax.console.progress import Progress
 
-        with Progress(f"downloading {name}", form=lambda done: f"{done / 1e6:.1f} MB") as progress:
-            download(source, target, progress)
+            label = f"downloading {name}"
+            with Progress(label, form=lambda done: f"{done / 1e6:.1f} MB") as progress:
+                download(source, target, progress)
     verified.note(target, one.sha256)
     return target
 

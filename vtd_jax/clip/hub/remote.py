@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from vtd_jax.clip.hub.consent import (
     file_that_names,
     is_possible,
 )
-from vtd_jax.clip.hub.contents import Chosen, choose
+from vtd_jax.clip.hub.contents import INDEX, Chosen, checked, choose, with_shards
 from vtd_jax.clip.hub.openai_files import waiting
+from vtd_jax.clip.weights.files import shards_in
 from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder, make_folders, remedy, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
@@ -24,10 +25,10 @@ from vtd_jax.installed import extras
 from vtd_jax.printable import brief
 from vtd_jax.terminal import log, warn
 from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.untrusted.limits import CHECKPOINT_FILES, WEIGHTS_BYTES, WEIGHTS_LISTED
+from vtd_jax.untrusted.limits import CHECKPOINT_FILES, SMALL_JSON_BYTES, WEIGHTS_LISTED
 
 _BLOCK = 2**20
-_LATEST, _NOTE_BYTES = "latest.json", 2**16
+_NOTE_BYTES = 2**16
 # scheme -> what gives it to fsspec
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs"}
 
@@ -36,13 +37,12 @@ _noted: set[str] = set()
 
 def held(address: str) -> Path | None:
     """The copy that was made last, without asking whether the original has changed."""
-    folder = _place(address.rstrip("/"))
     try:
-        kept = read_json(folder / _LATEST, dict[str, str], most=_NOTE_BYTES)
-        path = folder / kept["version"] / kept["path"]
+        kept = read_json(_note_of(_plain(address)), dict[str, str], most=_NOTE_BYTES)
+        path = _copies() / kept["copy"] / kept["path"]
     except (UserError, OSError, KeyError):
         return None
-    return path if path.exists() and path.resolve().is_relative_to(folder.resolve()) else None
+    return path if path.exists() and path.resolve().is_relative_to(_copies().resolve()) else None
 
 
 def fetched(address: str) -> Path:
@@ -55,7 +55,7 @@ def fetched(address: str) -> Path:
     Raises:
       UserError: it is not there, cannot be read, or may not be copied.
     """
-    written, address = address, address.rstrip("/")
+    written, address = address, _plain(address)
     if address.startswith("hf://"):
         raise UserError(f"{brief(address)}: write hf:ORG/MODEL, with one colon and no slashes")
     copy = held(address)
@@ -65,7 +65,7 @@ def fetched(address: str) -> Path:
             log(f"{brief(address)}: the copy made last, without asking whether it has changed")
         return copy
     check_named(written)
-    check_possible(address, f"it into {_place(address)}")
+    check_possible(address, f"it into {_copies()}")
     with _explained(address):
         try:
             original, chosen, states = _look(address)
@@ -81,14 +81,13 @@ def fetched(address: str) -> Path:
             )
             return copy
         version = fingerprint([chosen.path, sorted(states.items())])
-        folder = _place(address) / version
+        # by the folder: its address and that of the file in it share a copy
+        folder = _copies() / fingerprint(os.fspath(original)) / version
         lacking = [name for name in chosen.files if not (folder / name).is_file()]
         if lacking:
             with waiting(folder, address):
                 _copy(address, original, states, folder, lacking)
-        with contextlib.suppress(OSError):
-            note = json.dumps({"version": version, "path": chosen.path})
-            write_text(folder.parent / _LATEST, note)
+        _note((address, os.fspath(original / chosen.path)), folder, chosen.path)
     return folder / chosen.path
 
 
@@ -112,11 +111,22 @@ def _look(address: str) -> tuple[Any, Chosen, dict[str, tuple[int, int, str]]]:
     if len(names) > WEIGHTS_LISTED:
         raise UserError(f"{address}: {len(names):,} files beside it, expected fewer")
     chosen = choose(dict.fromkeys(names), file, address)
+    if chosen.path.endswith(INDEX):
+        index = folder / chosen.path
+        shards = shards_in(_read(index), os.fspath(index))
+        chosen = with_shards(chosen, shards, frozenset(names), address)
     states = {name: _state(folder / name) for name in chosen.files}
-    total = sum(size for size, *_ in states.values())
-    if total > WEIGHTS_BYTES:
-        raise UserError(f"{address}: {total:,} bytes, expected at most {WEIGHTS_BYTES:,}")
+    checked(chosen, {name: size for name, (size, *_) in states.items()}, address)
     return folder, chosen, states
+
+
+def _read(index: Any) -> bytes:
+    """An index, which is read before anybody is asked: it says what there is to copy."""
+    with index.open("rb") as file:
+        content = file.read(SMALL_JSON_BYTES + 1)
+    if len(content) > SMALL_JSON_BYTES:
+        raise UserError(f"{index}: more than the {SMALL_JSON_BYTES:,} bytes that an index may have")
+    return content
 
 
 def _names(folder: Any) -> list[str]:
@@ -208,5 +218,24 @@ def _explained(address: str) -> Iterator[None]:
         ) from None
 
 
-def _place(address: str) -> Path:
-    return cache_folder() / "weights" / "remote" / fingerprint(address)
+def _plain(address: str) -> str:
+    """One spelling of an address, that of epath: without doubled and last slashes."""
+    scheme, mark, path = address.partition("://")
+    return scheme + mark + "/".join(part for part in path.split("/") if part not in ("", "."))
+
+
+def _copies() -> Path:
+    return cache_folder() / "weights" / "remote"
+
+
+def _note_of(address: str) -> Path:
+    return _copies() / "latest" / f"{fingerprint(address)}.json"
+
+
+def _note(addresses: Iterable[str], folder: Path, path: str) -> None:
+    """Notes which copy was made last; where nothing can be written it is looked for again."""
+    note = json.dumps({"copy": os.fspath(folder.relative_to(_copies())), "path": path})
+    with contextlib.suppress(OSError):
+        for address in addresses:
+            make_folders(_note_of(address).parent)
+            write_text(_note_of(address), note)

@@ -12,9 +12,9 @@ from jaxtyping import Int32
 from tokenizers import models, normalizers
 
 from vtd_jax.errors import UserError
-from vtd_jax.printable import brief
+from vtd_jax.printable import brief, utf8
 from vtd_jax.untrusted.json_text import parse_json
-from vtd_jax.untrusted.limits import TOKENIZER_BYTES, TOKENS, TOKENS_ADDED
+from vtd_jax.untrusted.limits import TOKENIZER_BYTES, TOKENS, TOKENS_ADDED, TOKENS_ADDED_CHARACTERS
 from vtd_jax.untrusted.regular_files import read_bytes
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
@@ -133,6 +133,11 @@ class GemmaTokenizer:
                     f"text {i} of {len(texts)} is {text!r:.60} ({type(text).__name__}), expected a "
                     "string"
                 )
+            if utf8(text) != text:
+                raise UserError(
+                    f"text {i} of {len(texts)}: {text!a:.60} cannot be written as UTF-8, expected "
+                    "one that can"
+                )
         found = self._bpe.encode_batch(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in found]
 
@@ -245,6 +250,7 @@ def _add_tokens(
     """Tokens that a text may spell out, each already in the vocabulary."""
     if not isinstance(found, list) or len(found) > TOKENS_ADDED:
         raise _other(where, "added_tokens", found, f"a list of at most {TOKENS_ADDED:,} tokens")
+    tokens, characters = [], 0
     for one in found:
         token = one.get("content") if isinstance(one, dict) else None
         flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -255,9 +261,16 @@ def _add_tokens(
             or any(type(one.get(flag, False)) is not bool for flag in flags)
         ):
             raise _other(where, "an added token", one, "one of the vocabulary, with its id")
+        characters += len(token)
         given = {flag: one.get(flag, False) for flag in flags}
-        added = tokenizers.AddedToken(token, **given)
-        (bpe.add_special_tokens if given["special"] else bpe.add_tokens)([added])
+        tokens.append(tokenizers.AddedToken(token, **given))
+    if characters > TOKENS_ADDED_CHARACTERS:
+        raise UserError(
+            f"{where}: added_tokens have {characters:,} characters, expected at most "
+            f"{TOKENS_ADDED_CHARACTERS:,}: not Gemma's tokenizer"
+        )
+    # at once: each call searches through all tokens anew
+    bpe.add_tokens(tokens)
 
 
 def _other(where: str, what: str, found: Any, expected: str) -> UserError:

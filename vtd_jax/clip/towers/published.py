@@ -25,7 +25,7 @@ _SIGLIP2 = {
     "SigLIP2-B/32-256": (*_BASE, 32, 256, *_BASE_TEXT),
     **{f"SigLIP2-B/16-{side}": (*_BASE, 16, side, *_BASE_TEXT) for side in (224, 256, 384, 512)},
     **{f"SigLIP2-L/16-{side}": (*_LARGE, 16, side, *_LARGE_TEXT) for side in (256, 384, 512)},
-    "SigLIP2-SO400M/14-224": (*_SO400M, 14, 224, *_SO400M_TEXT),
+    **{f"SigLIP2-SO400M/14-{side}": (*_SO400M, 14, side, *_SO400M_TEXT) for side in (224, 384)},
     **{
         f"SigLIP2-SO400M/16-{side}": (*_SO400M, 16, side, *_SO400M_TEXT) for side in (256, 384, 512)
     },
@@ -38,19 +38,10 @@ def _of_pe_core(
     layers: int, width: int, heads: int, patch: int, side: int, text: int, depth: int, length: int
 ) -> dict[str, Any]:
     giant = width == 1536
-    return {
+    return _fields((layers, width, heads, patch, side), (text, depth, length)) | {
         "embed_dim": text,
-        "image_resolution": side,
-        "vision_layers": layers,
-        "vision_width": width,
-        "vision_patch_size": patch,
-        "text_width": text,
-        "text_layers": depth,
-        "context_length": length,
         "activation": "gelu",
-        "vision_head_width": width // heads,
         "vision_mlp_width": 8960 if giant else None,
-        "preprocessing": HALVES,
         "design": pe_core(width, class_token=not giant),
     }
 
@@ -59,23 +50,30 @@ def _of_siglip2(
     layers: int, width: int, heads: int, mlp: int, patch: int, side: int, text: int, depth: int,
     text_mlp: int,
 ) -> dict[str, Any]:  # fmt: skip
-    return {
+    return _fields((layers, width, heads, patch, side), (text, depth, 64)) | {
         "embed_dim": width,
+        "vocab_size": 256_000,
+        "activation": "gelu_tanh",
+        "text_head_width": text // _TEXT_HEADS[text],
+        "vision_mlp_width": mlp,
+        "text_mlp_width": text_mlp,
+        "design": siglip(heads, mlp),
+    }
+
+
+def _fields(image: tuple[int, int, int, int, int], text: tuple[int, int, int]) -> dict[str, Any]:
+    """What both have: layers, width, heads, patch and side; width, layers and positions."""
+    layers, width, heads, patch, side = image
+    return {
         "image_resolution": side,
         "vision_layers": layers,
         "vision_width": width,
         "vision_patch_size": patch,
-        "text_width": text,
-        "text_layers": depth,
-        "context_length": 64,
-        "vocab_size": 256_000,
-        "activation": "gelu_tanh",
         "vision_head_width": width // heads,
-        "text_head_width": text // _TEXT_HEADS[text],
-        "vision_mlp_width": mlp,
-        "text_mlp_width": text_mlp,
+        "text_width": text[0],
+        "text_layers": text[1],
+        "context_length": text[2],
         "preprocessing": HALVES,
-        "design": siglip(heads, mlp),
     }
 
 

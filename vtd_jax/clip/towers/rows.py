@@ -7,6 +7,7 @@ nothing needs it.
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from flax import nnx
@@ -20,6 +21,15 @@ from vtd_jax.clip.stack import attention_implementation, block_at, count, recomp
 from vtd_jax.clip.towers.rotary import Rotation
 
 Prompts = Float[Array, "depth p w"] | None
+
+
+class _Tower(NamedTuple):
+    """What is the same for a whole run, as `wanted_tokens` has it."""
+
+    blocks: nnx.List | Block
+    compute: Compute
+    rows: Rows | None
+    rotation: Rotation | None
 
 
 def every_token(
@@ -62,20 +72,16 @@ def wanted_tokens(
     tokens += cudnn.padding(tokens)
     way = attention_implementation(blocks, compute, tokens, x.dtype)
     run = _prompts_in_rows if way == "cudnn" else _prompts_beside
-    return run(blocks, x, prompts, compute, rows, rotation)
+    return run(_Tower(blocks, compute, rows, rotation), x, prompts)
 
 
 def _prompts_beside(
-    blocks: nnx.List | Block,
-    x: Float[Array, "n t w"],
-    prompts: Prompts,
-    compute: Compute,
-    rows: Rows | None,
-    rotation: Rotation | None,
+    tower: _Tower, x: Float[Array, "n t w"], prompts: Prompts
 ) -> Float[Array, "n q w"]:
     """A block's output at the prompts is dropped where the next block replaces them, and after the
     last block. Such prompts are keys and values only, the same for all rows of the batch.
     """
+    blocks, compute, rotation = tower.blocks, tower.compute, tower.rotation
     last, remat, own = count(blocks) - 1, compute.remat, x.shape[1]
     replaced, context = 0, None
     if prompts is not None:
@@ -93,22 +99,18 @@ def _prompts_beside(
             rotation = _padded(rotation, x)
     alone = functools.partial(_alone, compute, rotation)
     x = run_blocks(blocks, x, range(replaced, last), alone, remat=remat)
-    return _last_block(blocks, x, context, compute, rows, rotation, own)
+    return _last_block(tower._replace(rotation=rotation), x, context, own)
 
 
 def _prompts_in_rows(
-    blocks: nnx.List | Block,
-    x: Float[Array, "n t w"],
-    prompts: Prompts,
-    compute: Compute,
-    rows: Rows | None,
-    rotation: Rotation | None,
+    tower: _Tower, x: Float[Array, "n t w"], prompts: Prompts
 ) -> Float[Array, "n q w"]:
     """The same for cuDNN, whose keys and values must be of the row.
 
     Prompts are tokens at the end of each row, which a block with prompts of its own overwrites:
     every array keeps its length, and nothing is copied to make room for them.
     """
+    blocks, compute = tower.blocks, tower.compute
     last, remat, own = count(blocks) - 1, compute.remat, x.shape[1]
     depth, length = (1, 0) if prompts is None else prompts.shape[:2]
     tokens = own + length
@@ -116,7 +118,7 @@ def _prompts_in_rows(
     # else XLA puts images innermost, and transposes around every attention
     x = with_layout_constraint(x, Layout(tuple(range(x.ndim))))
     x = jnp.pad(x, ((0, 0), (0, length + padding), (0, 0)))
-    rotation = _padded(rotation, x)
+    rotation = _padded(tower.rotation, x)
     is_prompt = (jnp.arange(x.shape[1]) >= own)[:, None]
 
     def overwritten(x: Array, prompt: Array) -> Array:
@@ -136,8 +138,8 @@ def _prompts_in_rows(
     x = run_blocks(blocks, x, range(replaced, last), alone, remat=remat)
     if prompts is not None and depth > last:
         x = overwritten(x, prompts[last])
-    if rows is not None:
-        return _last_block(blocks, x[:, :tokens], None, compute, rows, None, own)
+    if tower.rows is not None:
+        return _last_block(tower, x[:, :tokens], None, own)
 
     def final(x: Array) -> Array:
         return alone(block_at(blocks, last), x, None)
@@ -146,15 +148,10 @@ def _prompts_in_rows(
 
 
 def _last_block(
-    blocks: nnx.List | Block,
-    x: Float[Array, "n t w"],
-    context: Float[Array, "p w"] | None,
-    compute: Compute,
-    rows: Rows | None,
-    rotation: Rotation | None,
-    own: int,
+    tower: _Tower, x: Float[Array, "n t w"], context: Float[Array, "p w"] | None, own: int
 ) -> Float[Array, "n q w"]:
     """The last block at the wanted tokens."""
+    blocks, compute, rows, rotation = tower
 
     def final(x: Array, context: Array | None) -> Array:
         block = block_at(blocks, count(blocks) - 1)

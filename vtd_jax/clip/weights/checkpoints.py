@@ -28,6 +28,7 @@ from vtd_jax.clip.weights.hugging_face_config import check_model_type
 from vtd_jax.clip.weights.kinds.tokenizers import own_tokenizer_file, tokenizer_of
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.params import (
+    check_logit_bias,
     check_logit_scale,
     check_shapes,
     check_state,
@@ -116,6 +117,7 @@ def read_checkpoint(
             for name, tensor in tensors.items()
         }
     check_logit_scale(state["logit_scale"], where)
+    check_logit_bias(state.get("logit_bias", np.zeros(())), where)
     return config, state
 
 
@@ -262,6 +264,9 @@ def _own_config(text: str, sizes: dict[str, Any], where: str) -> CLIPConfig:
         raise UserError(f"{where}: damaged: its {CONFIG_KEY} cannot be read: {error}") from None
     seen = sizes["seen"].items()
     sizes = {name: size for name, size in sizes.items() if name != "seen"}
+    if config.filled == sizes["image_resolution"]:
+        # the rest of an image that no patch sees is in no shape
+        sizes["image_resolution"] = config.image_resolution
     pairs = [(name, getattr(config, name), size) for name, size in sizes.items()]
     pairs += [(f"design.{name}", getattr(config.design, name), value) for name, value in seen]
     wrong = [f"{name} {ours}, not {theirs}" for name, ours, theirs in pairs if ours != theirs]

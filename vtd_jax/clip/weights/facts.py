@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.preprocessing import OPENAI, Preprocessing
 from vtd_jax.clip.towers.design import OPENAI as OPENAI_DESIGN
+from vtd_jax.clip.towers.published import HALVES
 from vtd_jax.clip.weights import hugging_face_config, open_clip_config
 from vtd_jax.clip.weights.files import Weights
 from vtd_jax.clip.weights.foreign import is_hugging_face
@@ -31,6 +32,7 @@ _OPENAI = {
 }
 # OpenAI's archives have these as buffers; its class, and open_clip, do not write them
 _OPENAI_NUMBERS = ("input_resolution", "context_length", "vocab_size")
+_WHOSE = {True: "what OpenAI's CLIPs have", False: "what all SigLIP 2 and PE-Core have"}
 # field of `CLIPConfig` -> the argument that sets it
 _ARGUMENTS = {"activation": "activation", "vision_head_width": "head_width"}
 
@@ -76,10 +78,11 @@ def settle(
         # OpenAI's class has other settings, so these are not OpenAI's weights
         fields["preprocessing"] = None
     if fields["preprocessing"] is None:
-        fields["preprocessing"] = OPENAI
+        is_openais = fields["design"] == OPENAI_DESIGN
+        fields["preprocessing"] = usual = OPENAI if is_openais else HALVES
         say(
             f"note: {where}: nothing beside the weights says how images were normalised, so "
-            f"OpenAI's mean and deviation are taken; {hugging_face_config.PREPROCESSOR}, or "
+            f"{_WHOSE[is_openais]} is taken ({usual}); {hugging_face_config.PREPROCESSOR}, or "
             f"preprocess_cfg in {open_clip_config.CONFIG}, would say",
             sys.stderr,
         )
@@ -107,6 +110,7 @@ def _beside(
     kind = hugging_face_config.check_model_type(folder) if hugging_face else "clip"
     if kind == "siglip":
         fields = siglip_settings(file, sizes)
+        side = fields["image_resolution"]
         check_gemma_settings(folder)
     else:
         if hugging_face:

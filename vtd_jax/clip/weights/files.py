@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError
 
-from vtd_jax.clip.hub.names import meant
+from vtd_jax.clip.hub.names import is_inside, meant
 from vtd_jax.clip.weights.claims import check_names
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.pytorch.archive import open_torch_archive
@@ -190,25 +190,34 @@ def shards_named(index: Path) -> list[str]:
     return sorted(_shards(index))
 
 
+def shards_in(content: bytes, where: str) -> list[str]:
+    """As `shards_named`, of an index that is no file here; `where` names it in messages."""
+    return sorted(_by_shard(json_text.parse_json(content, where, dict[str, Any]), where))
+
+
 def _shards(index: Path) -> dict[str, list[str]]:
+    return _by_shard(read_json(index), str(index))
+
+
+def _by_shard(index: dict[str, Any], where: str) -> dict[str, list[str]]:
     """Names of files in an index -> names of the tensors in each."""
-    where = read_json(index).get("weight_map")
+    tensors = index.get("weight_map")
     if (
-        not isinstance(where, dict)
-        or not where
-        or not all(isinstance(file, str) for file in where.values())
+        not isinstance(tensors, dict)
+        or not tensors
+        or not all(isinstance(file, str) for file in tensors.values())
     ):
-        raise UserError(f"{index}: without a weight_map of tensor names to files")
-    check_names(where, str(index))
-    listed: dict[str, list[str]] = defaultdict(list)
-    for tensor, name in where.items():
-        listed[name].append(tensor)
-    if len(listed) > SHARDS:
-        raise UserError(f"{index}: {len(listed):,} files, expected at most {SHARDS}")
-    for name in sorted(listed):
-        if Path(name).name != name or name.endswith(".index.json"):
-            raise UserError(f"{index}: shard {name!r} is not a file of the same folder")
-    return listed
+        raise UserError(f"{where}: without a weight_map of tensor names to files")
+    check_names(tensors, where)
+    shards: dict[str, list[str]] = defaultdict(list)
+    for tensor, name in tensors.items():
+        shards[name].append(tensor)
+    if len(shards) > SHARDS:
+        raise UserError(f"{where}: {len(shards):,} files, expected at most {SHARDS}")
+    for name in sorted(shards):
+        if "/" in name or not is_inside(name) or name.endswith(".index.json"):
+            raise UserError(f"{where}: shard {name!r} is not a file of the same folder")
+    return shards
 
 
 def _open_shards(index: Path, stack: contextlib.ExitStack) -> Weights:

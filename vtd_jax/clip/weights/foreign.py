@@ -7,42 +7,40 @@ from typing import Any
 import numpy as np
 
 from vtd_jax.clip.weights.kinds.timm_names import from_timm
-from vtd_jax.clip.weights.lazy import LazyTensor
+from vtd_jax.clip.weights.lazy import LazyTensor, transposed
+from vtd_jax.clip.weights.renaming import put, renamed_by, rules
 from vtd_jax.errors import UserError
 
 # buffers and numbers that carry no weights: OpenAI's loader and Hugging Face's drop them too
 _HARMLESS = re.compile(
     r"(^|\.)(num_batches_tracked|position_ids|attn_mask|input_resolution|context_length|vocab_size)$"
 )
-_HUGGING_FACE = [
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
-        (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
-        (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
-        (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
-        (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
-        (r"^visual_projection\.weight$", "visual.proj"),
-        (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
-        (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
-        (r"^text_model\.final_layer_norm\.", "ln_final."),
-        (r"^text_projection\.weight$", "text_projection"),
-        # SigLIP's pooling and text projection
-        (r"^vision_model\.head\.attention\.", "visual.attn_pool.attn."),
-        (r"^vision_model\.head\.mlp\.fc1\.", "visual.attn_pool.mlp.c_fc."),
-        (r"^vision_model\.head\.mlp\.fc2\.", "visual.attn_pool.mlp.c_proj."),
-        (r"^vision_model\.head\.", "visual.attn_pool."),
-        (r"^text_model\.head\.weight$", "text_projection"),
-        (r"^text_model\.head\.bias$", "text_projection_bias"),
-        (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
-        (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
-        (r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
-        (r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
-        (r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
-        (r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
-        (r"(resblocks\.\d+)\.self_attn\.([qkv])_proj\.", r"\1.attn.in_proj_\2_"),
-    )
-]
+_HUGGING_FACE = rules(
+    (r"^vision_model\.embeddings\.class_embedding$", "visual.class_embedding"),
+    (r"^vision_model\.embeddings\.patch_embedding\.", "visual.conv1."),
+    (r"^vision_model\.embeddings\.position_embedding\.weight$", "visual.positional_embedding"),
+    (r"^vision_model\.pre_layrnorm\.", "visual.ln_pre."),
+    (r"^vision_model\.post_layernorm\.", "visual.ln_post."),
+    (r"^visual_projection\.weight$", "visual.proj"),
+    (r"^text_model\.embeddings\.token_embedding\.", "token_embedding."),
+    (r"^text_model\.embeddings\.position_embedding\.weight$", "positional_embedding"),
+    (r"^text_model\.final_layer_norm\.", "ln_final."),
+    (r"^text_projection\.weight$", "text_projection"),
+    # SigLIP's pooling and text projection
+    (r"^vision_model\.head\.attention\.", "visual.attn_pool.attn."),
+    (r"^vision_model\.head\.mlp\.fc1\.", "visual.attn_pool.mlp.c_fc."),
+    (r"^vision_model\.head\.mlp\.fc2\.", "visual.attn_pool.mlp.c_proj."),
+    (r"^vision_model\.head\.", "visual.attn_pool."),
+    (r"^text_model\.head\.weight$", "text_projection"),
+    (r"^text_model\.head\.bias$", "text_projection_bias"),
+    (r"^vision_model\.encoder\.layers\.", "visual.transformer.resblocks."),
+    (r"^text_model\.encoder\.layers\.", "transformer.resblocks."),
+    (r"(resblocks\.\d+)\.layer_norm([12])\.", r"\1.ln_\2."),
+    (r"(resblocks\.\d+)\.mlp\.fc1\.", r"\1.mlp.c_fc."),
+    (r"(resblocks\.\d+)\.mlp\.fc2\.", r"\1.mlp.c_proj."),
+    (r"(resblocks\.\d+)\.self_attn\.out_proj\.", r"\1.attn.out_proj."),
+    (r"(resblocks\.\d+)\.self_attn\.([qkv])_proj\.", r"\1.attn.in_proj_\2_"),
+)
 _TRANSPOSED = ("visual.proj", "text_projection")
 _QKV = re.compile(r"(.*\.in_proj_)([qkv])_(weight|bias)")
 
@@ -118,14 +116,17 @@ def to_openai_names(tensors: dict[str, LazyTensor], where: str) -> dict[str, Laz
     query, key and value into OpenAI's joined `in_proj`. Nothing is read yet.
 
     Raises:
-      UserError: a Hugging Face layer lacks one of its query, key and value.
+      UserError: a Hugging Face layer lacks one of its query, key and value, or two tensors have
+        one name in OpenAI's naming.
     """
     tensors = {name: tensor for name, tensor in tensors.items() if not _HARMLESS.search(name)}
     if is_hugging_face(tensors):
         tensors = _from_hugging_face(tensors, where)
     elif "text.token_embedding.weight" in tensors:
-        tensors = {name.removeprefix("text."): tensor for name, tensor in tensors.items()}
-        tensors = from_timm(tensors, where)
+        bare: dict[str, LazyTensor] = {}
+        for name, tensor in tensors.items():
+            put(bare, name.removeprefix("text."), tensor, where)
+        tensors = from_timm(bare, where)
     for name in ("logit_scale", "logit_bias"):
         if name in tensors and tensors[name].shape == (1,):
             tensors[name] = _scalar(tensors[name])
@@ -140,26 +141,20 @@ def _from_hugging_face(tensors: dict[str, LazyTensor], where: str) -> dict[str, 
     renamed: dict[str, LazyTensor] = {}
     joined: dict[str, dict[str, LazyTensor]] = {}
     for name, tensor in tensors.items():
-        for pattern, replacement in _HUGGING_FACE:
-            name = pattern.sub(replacement, name)
+        name = renamed_by(_HUGGING_FACE, name)
         if part := _QKV.fullmatch(name):
-            joined.setdefault(part[1] + part[3], {})[part[2]] = tensor
-        elif name in _TRANSPOSED:
-            renamed[name] = _transposed(tensor)
+            put(joined.setdefault(part[1] + part[3], {}), part[2], tensor, where)
         else:
-            renamed[name] = tensor
+            # a Linear of Hugging Face is [out, in], OpenAI's projection matrices are [in, out]
+            tensor = transposed(tensor) if name in _TRANSPOSED else tensor
+            put(renamed, name, tensor, where)
     for name, parts in joined.items():
         if absent := [part for part in "qkv" if part not in parts]:
             raise UserError(
                 f"{where}: missing: {absent[0]}_proj of {name} (Hugging Face's name: self_attn)"
             )
-        renamed[name] = _stacked([parts[part] for part in "qkv"], name, where)
+        put(renamed, name, _stacked([parts[part] for part in "qkv"], name, where), where)
     return renamed
-
-
-def _transposed(tensor: LazyTensor) -> LazyTensor:
-    # a Linear of Hugging Face is [out, in], OpenAI's projection matrices are [in, out]
-    return LazyTensor(tensor.shape[::-1], lambda: np.ascontiguousarray(tensor.read().T))
 
 
 def _stacked(parts: list[LazyTensor], name: str, where: str) -> LazyTensor:

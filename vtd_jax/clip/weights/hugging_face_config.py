@@ -106,9 +106,14 @@ def hugging_face_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any
         part = keys.part(f"{tower}_config").merged(keys.part(f"{tower}_config_dict"))
         found[f"{tower}_head_width"], activations[tower] = _tower(part, tower, sizes)
     keys.finish()
+    return found | {"activation": activation_of_both(activations, file), "design": OPENAI}
+
+
+def activation_of_both(activations: Mapping[str, str], file: Path) -> str:
+    """The activation by tower that both have; a `UserError` where they differ."""
     if len(set(activations.values())) > 1:
         raise UserError(f"{file}: hidden_act is {activations}, expected the same in both towers")
-    return found | {"activation": activations["text"], "design": OPENAI}
+    return activations["text"]
 
 
 def check_plain(file: Path, sizes: Mapping[str, Any]) -> None:
@@ -142,10 +147,24 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
         # 0 and 2 stand in configs of OpenAI's own, whose models take the highest id for the end
         part.same("bos_token_id", 49406, 0)
         part.same("eos_token_id", 49407, 2)
-    heads = part.positive("num_attention_heads", {"vision": 12, "text": 8}[tower])
+    return heads_and_activation(part, width, {"vision": 12, "text": 8}[tower], "quick_gelu")
+
+
+def heads_and_activation(part: Keys, width: int, heads: int, activation: str) -> tuple[int, str]:
+    """Head width and activation of a tower, the last keys of its config that are read.
+
+    Args:
+      part: the tower's config.
+      width: of the tower.
+      heads, activation: where it does not say; the activation as `transformers` names it.
+
+    Raises:
+      UserError: heads that do not divide the width, another activation, or a key left over.
+    """
+    heads = part.positive("num_attention_heads", heads)
     if width % heads:
         raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
-    act = part.get("hidden_act", "quick_gelu")
+    act = part.get("hidden_act", activation)
     if not isinstance(act, str) or act not in ACTIVATIONS:
         raise part.wrong("hidden_act", f"one of {', '.join(ACTIVATIONS)}")
     part.finish()

@@ -12,3 +12,8 @@ class LazyTensor(NamedTuple):
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     dtype: str = ""
+
+
+def transposed(tensor: LazyTensor) -> LazyTensor:
+    """With its axes in reverse order."""
+    return LazyTensor(tensor.shape[::-1], lambda: np.ascontiguousarray(tensor.read().T))

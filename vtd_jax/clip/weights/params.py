@@ -17,6 +17,8 @@ from vtd_jax.printable import listed
 
 # a scale of 1100: a larger value is the scale itself, which CLIPs begin at 14
 MOST_LOGIT_SCALE = 7.0
+# cosines times less than 5e-5 are the same in a softmax; and SigLIP's bias is about -17
+LEAST_LOGIT_SCALE, MOST_LOGIT_BIAS = -10.0, 1000.0
 # its exp overflows float32 from here on
 LOGIT_SCALE_OVERFLOW = 88.0
 
@@ -95,7 +97,14 @@ def check_shapes(config: CLIPConfig, found: Mapping[str, tuple[int, ...]], where
 def check_logit_scale(
     value: Float[np.ndarray, ""], where: str, most: float = MOST_LOGIT_SCALE
 ) -> None:
-    """Raises a `UserError` for a logit scale that is the scale itself, or makes scores overflow."""
+    """Raises a `UserError` for a logit scale that is the scale itself, or of no use: one that makes
+    scores overflow, or all alike.
+    """
+    if value < LEAST_LOGIT_SCALE:
+        raise UserError(
+            f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in "
+            "CLIPs about ln 100 = 4.6: its exp multiplies scores, which would all be the same"
+        )
     if value > most:
         with np.errstate(over="ignore"):
             scale = np.exp(np.float32(value))
@@ -103,6 +112,15 @@ def check_logit_scale(
             f"{where}: tensor logit_scale is {value:g}, expected the logarithm of the scale, in "
             f"CLIPs at most ln 100 = 4.6: its exp, {scale:.2g}, multiplies scores; where "
             f"{value:g} is the scale itself, store its logarithm"
+        )
+
+
+def check_logit_bias(value: Float[np.ndarray, ""], where: str) -> None:
+    """Raises a `UserError` for a bias that no sigmoid of a cosine can undo."""
+    if abs(value) > MOST_LOGIT_BIAS:
+        raise UserError(
+            f"{where}: tensor logit_bias is {value:g}, expected within ±{MOST_LOGIT_BIAS:g}, in "
+            "SigLIPs about -17"
         )
 
 

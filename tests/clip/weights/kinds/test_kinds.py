@@ -3,12 +3,15 @@
 import dataclasses
 import shutil
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from support.helpers import assert_same_state, random_state
 from support.weights.encoders import (
     CONFIGS,
+    HALVES,
     PE,
     SIGLIP,
     SIGLIP_JSON,
@@ -20,7 +23,7 @@ from support.weights.foreign_files import changed, write_json
 from support.weights.gemma_files import tokenizer_json
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.architecture import sizes_of
-from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, save_clip
+from vtd_jax.clip.weights.checkpoints import load_clip, read_checkpoint, read_config, save_clip
 from vtd_jax.clip.weights.kinds.pe_core import pe_core_settings
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError
@@ -40,6 +43,45 @@ def test_a_folder_of_hugging_face(folder):
     clip = load_clip(folder)
     assert clip.tokenizer == tokenizer()
     assert float(clip.logit_bias[...]) == STATE["logit_bias"]
+
+
+def test_a_tokenizer_as_it_is_published(folder):
+    padding = dict(
+        strategy={"Fixed": 64}, direction="Right", pad_to_multiple_of=None, pad_id=0,
+        pad_type_id=0, pad_token="<pad>",
+    )  # fmt: skip
+    truncation = dict(direction="Right", max_length=64, strategy="LongestFirst", stride=0)
+    content = tokenizer_json(padding=padding, truncation=truncation)
+    write_json(folder / "tokenizer.json", content)
+    tokens = load_clip(folder).tokenizer.tokenize(["a cat"])
+    np.testing.assert_array_equal(tokens, tokenizer().tokenize(["a cat"]))
+    assert tokens.shape == (1, 64)
+    assert tokens[0, -1] == content["model"]["vocab"]["<pad>"]
+    # a folder that transformers 5 saved again says nothing of the side
+    changed(folder / "tokenizer_config.json", "padding_side", None)
+    assert load_clip(folder).config == SIGLIP
+
+
+def test_patches_need_not_fill_the_images(folder, tmp_path):
+    changed(folder / "config.json", "vision_config.image_size", 54)
+    changed(folder / "preprocessor_config.json", "size", {"height": 54, "width": 54})
+    clip = load_clip(folder)
+    assert (clip.config.image_resolution, clip.config.grid) == (54, 3)
+    assert clip.config == dataclasses.replace(SIGLIP, image_resolution=54)
+    save_clip(tmp_path / "own.safetensors", clip.config, STATE, tokenizer=clip.tokenizer)
+    again = load_clip(tmp_path / "own.safetensors")
+    assert again.config == clip.config
+    # the rest on the right and at the bottom is not seen, and all else is
+    images = np.random.default_rng(0).standard_normal((1, 54, 54, 3), dtype=np.float32)
+    seen = small_clip(SIGLIP).encode_images(jnp.asarray(images[:, :48, :48]))
+    np.testing.assert_array_equal(again.encode_images(jnp.asarray(images)), seen)
+    with pytest.raises(UserError, match="images are 48×48, this ViT takes 54×54"):
+        again.encode_images(jnp.asarray(images[:, :48, :48]))
+    # a whole patch more is another model
+    for size in (47, 64, 54.0, [54, 48]):
+        changed(folder / "config.json", "vision_config.image_size", size)
+        with pytest.raises(UserError, match=r"image_size is .*, expected 48, or less than a patch"):
+            load_clip(folder)
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
@@ -103,6 +145,12 @@ def test_settings_that_are_not_theirs(folder, file, where, value, message):
         read_checkpoint(folder)
 
 
+def test_images_without_a_file_are_as_those_of_all_siglips(folder, capsys):
+    (folder / "preprocessor_config.json").unlink()
+    assert read_config(folder).preprocessing == HALVES
+    assert "so what all SigLIP 2 and PE-Core have is taken (mean 0.5" in capsys.readouterr().err
+
+
 def test_nothing_is_guessed(folder):
     (folder / "config.json").unlink()
     with pytest.raises(UserError, match=r"not OpenAI's \(class_token, patch_bias.*config.json"):
@@ -148,3 +196,23 @@ def test_the_whole_folder_is_needed(folder, tmp_path):
     write_json(alone / "tokenizer.json", tokenizer_json(model=dict(type="WordPiece")))
     with pytest.raises(UserError, match=r"model\.type is 'WordPiece'"):
         load_clip(alone)
+
+
+def test_two_tensors_of_one_name_are_refused(folder):
+    state = dict(load_file(folder / "model.safetensors"))
+    state["text_projection.weight"] = np.zeros_like(state["text_model.head.weight"])
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(UserError, match=r"holds text_projection \(in OpenAI's naming\) twice"):
+        read_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name, value, message", [
+    ("logit_scale", -200, "logit_scale is -200, expected the logarithm"),
+    ("logit_bias", 1e30, r"logit_bias is 1e\+30, expected within ±1000"),
+])  # fmt: skip
+def test_numbers_that_no_siglip_has(folder, name, value, message):
+    state = dict(load_file(folder / "model.safetensors"))
+    state[name] = np.full_like(state[name], value)
+    save_file(state, folder / "model.safetensors")
+    with pytest.raises(UserError, match=message):
+        read_checkpoint(folder)

@@ -6,7 +6,11 @@ from typing import Any
 
 from vtd_jax.clip.towers.design import siglip
 from vtd_jax.clip.weights.files import read_json
-from vtd_jax.clip.weights.hugging_face_config import ACTIVATIONS, IRRELEVANT
+from vtd_jax.clip.weights.hugging_face_config import (
+    IRRELEVANT,
+    activation_of_both,
+    heads_and_activation,
+)
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 
@@ -29,9 +33,8 @@ def siglip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
     found = {tower: _tower(keys.part(f"{tower}_config"), tower, sizes) for tower in _TOWERS}
     keys.finish()
     activations = {tower: activation for tower, (_, activation) in found.items()}
-    if len(set(activations.values())) > 1:
-        raise UserError(f"{file}: hidden_act is {activations}, expected the same in both towers")
     widths = {f"{tower}_head_width": width for tower, (width, _) in found.items()}
+    side = _image_side(keys.part("vision_config"), sizes)
     heads = sizes["vision_width"] // widths["vision_head_width"]
     design = siglip(heads, sizes["vision_mlp_width"] or 4 * sizes["vision_width"])
     if wrong := [name for name, value in sizes["seen"].items() if getattr(design, name) != value]:
@@ -39,10 +42,25 @@ def siglip_settings(file: Path, sizes: Mapping[str, Any]) -> dict[str, Any]:
             f"{file}: model_type is 'siglip', but its weights are not: {', '.join(wrong)} "
             f"{'is' if len(wrong) == 1 else 'are'} otherwise"
         )
-    return widths | {"activation": activations["text"], "design": design}
+    return widths | {
+        "activation": activation_of_both(activations, file),
+        "design": design,
+        "image_resolution": side,
+    }
 
 
 _TOWERS = ("vision", "text")
+
+
+def _image_side(vision: Keys, sizes: Mapping[str, Any]) -> int:
+    """The side of images; it has as many whole patches as the weights, and may have a rest."""
+    filled, patch = sizes["image_resolution"], sizes["vision_patch_size"]
+    side = vision.get("image_size", filled)
+    if isinstance(side, list) and len(side) == 2 and side[0] == side[1]:
+        side = side[0]
+    if type(side) is not int or not filled <= side < filled + patch:
+        raise vision.wrong("image_size", f"{filled}, or less than a patch of {patch} more")
+    return side
 
 
 def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
@@ -55,8 +73,8 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
     part.same("num_hidden_layers", sizes[f"{tower}_layers"])
     part.same("layer_norm_eps", 1e-6)
     if tower == "vision":
-        side, patch = sizes["image_resolution"], sizes["vision_patch_size"]
-        part.same("image_size", side, [side, side])
+        patch = sizes["vision_patch_size"]
+        part.ignore("image_size")
         part.same("patch_size", patch, [patch, patch])
         part.same("num_channels", 3)
         part.same("vision_use_head", True)
@@ -64,11 +82,4 @@ def _tower(part: Keys, tower: str, sizes: Mapping[str, Any]) -> tuple[int, str]:
         part.same("vocab_size", sizes["vocab_size"])
         part.same("max_position_embeddings", sizes["context_length"])
         part.same("projection_size", sizes["embed_dim"])
-    heads = part.positive("num_attention_heads", 12)
-    if width % heads:
-        raise part.wrong("num_attention_heads", f"a divisor of the width {width}")
-    act = part.get("hidden_act", "gelu_pytorch_tanh")
-    if not isinstance(act, str) or act not in ACTIVATIONS:
-        raise part.wrong("hidden_act", f"one of {', '.join(ACTIVATIONS)}")
-    part.finish()
-    return width // heads, ACTIVATIONS[act]
+    return heads_and_activation(part, width, 12, "gelu_pytorch_tanh")

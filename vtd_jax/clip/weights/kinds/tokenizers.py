@@ -10,7 +10,8 @@ from vtd_jax.printable import brief
 
 FILE, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _CLASSES = ("GemmaTokenizer", "GemmaTokenizerFast", "Siglip2Tokenizer", "TokenizersBackend")
-# what SigLIP 2 learnt with, of settings that change the tokens
+# what SigLIP 2 learnt with, of settings that change the tokens; transformers' script that made the
+# published folders writes all three, and what it saves again later leaves them out or null
 _SETTINGS = {"add_bos_token": False, "add_eos_token": True, "padding_side": "right"}
 
 
@@ -68,7 +69,8 @@ def check_gemma_settings(folder: Path) -> None:
             "another tokenizer, which is not supported"
         )
     for key, expected in _SETTINGS.items():
-        if (value := content.get(key, expected)) != expected:
+        if (value := content.get(key)) is not None and value != expected:
             raise UserError(
-                f"{file}: {key} is {brief(value)}, expected {brief(expected)}, as SigLIP 2 learnt"
+                f"{file}: {key} is {brief(value)}, expected {brief(expected)}, as SigLIP 2 learnt: "
+                "correct it, unless the weights beside it learnt otherwise, which is not supported"
             )
