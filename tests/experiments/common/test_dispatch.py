@@ -64,6 +64,7 @@ def test_every_command_has_a_line_and_no_jax_is_imported():
         assert line.endswith((".", "pages")), name
 
 
+@pytest.mark.command
 def test_names_with_dashes_and_underscores_and_the_same_code():
     plain = small_run.command("show_batch", "--help")
     for name in ("show-batch", "show_batch"):
@@ -112,6 +113,7 @@ def test_versions_and_no_arguments():
     assert _listed("vtd") == _listed("vtd", "--help") == _listed("vtd", "-h")
 
 
+@pytest.mark.command
 def test_the_list_and_mistakes_of_the_other_spelling():
     done = warm.run(["-m", "experiments"])
     assert done.stdout == _listed("python -m experiments")[1]
@@ -120,6 +122,7 @@ def test_the_list_and_mistakes_of_the_other_spelling():
     assert said.startswith("error: unknown command compar: did you mean python -m experiments com")
 
 
+@pytest.mark.command
 def test_messages_and_records_name_the_command_as_it_was_started(tmp_path):
     folder = tmp_path / "none"
     flags = f"--data_dir={folder}", f"--workdir={tmp_path}/w", "--clip=tiny"
@@ -244,6 +247,7 @@ def test_a_file_of_the_current_folder_is_taken_as_written(tmp_path, monkeypatch)
         assert config_flag.located(written) == written
 
 
+@pytest.mark.command
 def test_both_spellings_of_a_config_are_one_run(tmp_path):
     """A run that one began, the other resumes: nothing that is stored names the spelling."""
     shown = []
