@@ -9,6 +9,8 @@ import importlib.machinery
 import sys
 from types import ModuleType
 
+from transformers.utils import is_torchvision_available
+
 
 class _Anything(type):
     """A class with every attribute."""
@@ -47,6 +49,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def load() -> ModuleType:
     """The package `open_clip`; torchvision is as absent afterwards as before."""
+    # transformers, which open_clip imports, remembers what it finds
+    is_torchvision_available()
     finder = _Finder()
     sys.meta_path.insert(0, finder)
     try:
