@@ -148,7 +148,8 @@ def numbers(
     clip: CLIP, config: CLIPConfig, square: UInt8[np.ndarray, "n n 3"], picture: Picture
 ) -> Float[np.ndarray, " k"]:
     """What our towers give for a prepared picture and its texts, of the picture's kind."""
-    mean, std = (np.asarray(x, np.float32) for x in _statistics(config))
+    prepared = config.preprocessing
+    mean, std = (np.asarray(x, np.float32) for x in (prepared.mean, prepared.std))
     images = (square[None].astype(np.float32) / 255 - mean) / std
     tokens = jnp.asarray(tokenize(picture.texts, context_length=config.context_length))
     seen, read = clip.encode_images(jnp.asarray(images)), clip.encode_text(tokens)
@@ -167,11 +168,8 @@ def parameters(state: Mapping[str, np.ndarray]) -> int:
 
 def sha256_of(path: Path) -> str:
     """Hex digits of a file's hash."""
-    found = hashlib.sha256()
     with open_regular(path, "file of weights") as file:
-        while block := file.read(2**20):
-            found.update(block)
-    return found.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def known_as(name: str | None, digest: str) -> str:
@@ -179,10 +177,6 @@ def known_as(name: str | None, digest: str) -> str:
     if name is not None:
         return f"the very file of OpenAI's {name}"
     return f"none of OpenAI's nine files (SHA-256 {digest})" if digest else "a folder"
-
-
-def _statistics(config: CLIPConfig):
-    return config.preprocessing.mean, config.preprocessing.std
 
 
 def _listed(values: Sequence[int]) -> str:

@@ -122,7 +122,7 @@ def _wrong(name: str, value: Any, expected: str) -> UserError:
 OPENAI = Design()
 
 
-def siglip(heads: int, mlp_width: int, tokenizer: str = "gemma") -> Design:
+def siglip(heads: int, mlp_width: int) -> Design:
     """SigLIP 2 of a fixed resolution (Tschannen et al. 2025)."""
     return Design(
         class_token=False,
@@ -135,7 +135,7 @@ def siglip(heads: int, mlp_width: int, tokenizer: str = "gemma") -> Design:
         causal=False,
         text_projection_bias=True,
         norm_eps=1e-6,
-        tokenizer=tokenizer,
+        tokenizer="gemma",
         sigmoid=True,
     )
 
