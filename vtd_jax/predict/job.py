@@ -2,11 +2,25 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.errors import UserError
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.printable import utf8
+from vtd_jax.video.clip import Clip
+
+
+class Encoded(NamedTuple):
+    """A video that is read and encoded.
+
+    Attributes:
+      clip: its frames.
+      features: of the frames, raw.
+    """
+
+    clip: Clip
+    features: Float32[np.ndarray, "t d"]
 
 
 class Failure(NamedTuple):

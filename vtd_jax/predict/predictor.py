@@ -14,7 +14,7 @@ from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.device_model import DeviceModel
-from vtd_jax.predict.job import Failure, Job, check_numbers, check_on_error
+from vtd_jax.predict.job import Encoded, Failure, Job, check_numbers, check_on_error
 from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_clip
@@ -214,8 +214,32 @@ class Predictor:
         check_on_error(on_error)
         check_numbers(frames, fps, runner_ups, workers)
         job = self._job(labels, vocabulary)
-        read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
-        return self._stream(read, job, runner_ups, on_error)
+        encoded = self.encode_videos(videos, frames=frames, fps=fps, workers=workers)
+        return self._stream(encoded, job, runner_ups, on_error)
+
+    def encode_videos(
+        self,
+        videos: Iterable[Video],
+        *,
+        frames: int | None = None,
+        fps: float | None = None,
+        workers: int = 2,
+    ) -> Iterator[Encoded | Failure]:
+        """Yields the frames of each video and their features, in order.
+
+        Args:
+          videos: as for `predict`; read as they are needed.
+          frames, fps: as for `predict`.
+          workers: threads that decode ahead.
+
+        Raises:
+          UserError: an option out of range.
+        """
+        frames = self.frames if frames is None else frames
+        check_numbers(frames, fps, None, workers)
+        return self._encode(
+            read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
+        )
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
@@ -277,15 +301,23 @@ class Predictor:
         return next(results) if single else list(results)
 
     def _stream(
-        self, read: Iterator[Clip | Failure], job: Job, runner_ups: int | None, on_error: str
+        self, encoded: Iterator[Encoded | Failure], job: Job, runner_ups: int | None, on_error: str
     ) -> Iterator[Prediction | Explanation | Failure]:
+        with contextlib.closing(encoded):
+            for one in encoded:
+                if isinstance(one, Encoded):
+                    yield score_clip(self._on_devices, one.clip, one.features, job, runner_ups)
+                elif on_error == "raise":
+                    raise one.error
+                else:
+                    yield one
+
+    def _encode(self, read: Iterator[Clip | Failure]) -> Iterator[Encoded | Failure]:
         with contextlib.closing(read):
             for clip in read:
                 if isinstance(clip, Clip):
                     # no batch of videos: last digits would depend on the others in it
-                    yield score_clip(self._on_devices, clip, job, runner_ups)
-                elif on_error == "raise":
-                    raise clip.error
+                    yield Encoded(clip, self._on_devices.encode_frames(clip.frames))
                 else:
                     yield clip
 

@@ -1,5 +1,8 @@
 """Makes a prediction or an explanation of a clip."""
 
+import numpy as np
+from jaxtyping import Float32
+
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
 from vtd_jax.predict.results import Explanation, Prediction, facts
@@ -7,20 +10,24 @@ from vtd_jax.video.clip import Clip
 
 
 def score_clip(
-    on_devices: DeviceModel, clip: Clip, job: Job, runner_ups: int | None
+    on_devices: DeviceModel,
+    clip: Clip,
+    features: Float32[np.ndarray, "t d"],
+    job: Job,
+    runner_ups: int | None,
 ) -> Prediction | Explanation:
-    """Scores a clip for the labels of a job.
+    """Scores an encoded clip for the labels of a job.
 
     Args:
       on_devices: the model.
       clip: frames at the model's resolution.
+      features: of its frames, raw.
       job: labels and vocabulary.
       runner_ups: None predicts; a number explains, with this many further words a frame.
 
     Raises:
       UserError: scores are not finite.
     """
-    features = on_devices.encode_frames(clip.frames)
     if runner_ups is None:
         logits = on_devices.logits(features[None], job.codebook, job.vocabulary)[0]
         return Prediction(**facts(clip, job.labels, logits, on_devices.logit_bias))
