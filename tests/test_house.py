@@ -20,13 +20,13 @@ ALLOWED = {
     "clip": {"console", "installed", "untrusted"},
     "video": {"console", "installed", "untrusted"},
     "scenes": {"video"},
-    "model": {"clip", "untrusted"},
+    "model": {"clip", "console", "untrusted"},
     "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches
     "cache": {"clip", "console", "model", "parallel", "untrusted", "video"},
     "train": {"cache", "clip", "console", "model", "parallel", "untrusted", "video"},
     "evaluate": {"cache", "clip", "model", "parallel", "train", "untrusted", "video"},
-    "predict": {"cache", "clip", "model", "train", "untrusted", "video"},
+    "predict": {"cache", "clip", "console", "model", "train", "untrusted", "video"},
     "report": {"predict", "untrusted", "video"},
     "cost": {"clip", "evaluate", "installed", "model", "parallel", "train", "video"},
 }

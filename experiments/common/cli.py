@@ -13,8 +13,8 @@ from experiments.common.command_line import parse, steady_output
 from experiments.common.spelling import flag_names
 from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.cache.programs import keep_programs
-from vtd_jax.clip.hub.consent import VARIABLE as DOWNLOAD
 from vtd_jax.console import status
+from vtd_jax.console.consent import VARIABLE as DOWNLOAD
 from vtd_jax.console.library_output import escape_library_output
 from vtd_jax.errors import UserError, named_by
 from vtd_jax.files import remedy

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.common.command_line import OfFile, Whole
 from experiments.configs._base import locked
-from vtd_jax.clip.hub.consent import note_saved
+from vtd_jax.console.consent import note_saved
 from vtd_jax.errors import UserError
 from vtd_jax.fields import close_fields, described, flatten
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned

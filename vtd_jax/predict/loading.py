@@ -12,11 +12,11 @@ from flax import nnx
 
 from vtd_jax.backend import check_backend
 from vtd_jax.cache.text_features import TextCache
-from vtd_jax.clip.hub.consent import found_in, given
 from vtd_jax.clip.hub.names import TINY
 from vtd_jax.clip.hub.resolve import resolve
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
+from vtd_jax.console.consent import found_in, given
 from vtd_jax.errors import UserError, function
 from vtd_jax.fields import check_choice
 from vtd_jax.files import is_possible

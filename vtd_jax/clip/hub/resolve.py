@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.clip.hub import hugging_face, openai_files, remote
-from vtd_jax.clip.hub.consent import given
 from vtd_jax.clip.hub.names import (
     OF_HUB,
     OF_OPEN_CLIP,
@@ -19,6 +18,7 @@ from vtd_jax.clip.hub.names import (
 from vtd_jax.clip.hub.open_clip import Row, row_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.clip.weights.open_clip_config import CONFIG
+from vtd_jax.console.consent import given
 from vtd_jax.terminal import say
 
 _OF_OPEN_CLIP = tuple(
