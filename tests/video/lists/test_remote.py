@@ -110,6 +110,8 @@ def test_folders_and_globs_of_a_store(store, monkeypatch):
         ("memory://b::file:///etc/passwd", r"expected a path, or an address"),
         ("file:///etc/passwd", r"expected a path, or an address"),
         ("memory://b/none.mp4", r"memory://b/none.mp4'?: no such file or folder"),
+        ("http://127.0.0.1:9/clips/", r"expected the address of a file"),
+        ("http://127.0.0.1:9/clips/*", r"expected the address of a file"),
         ("memory://b/*.mp4", r"memory://b/\*.mp4'?: no videos there"),
     ],
 )

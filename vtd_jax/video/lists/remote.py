@@ -95,6 +95,8 @@ def _listed(address: str) -> list[_Video]:
 
 
 def _of_server(address: str) -> _Video:
+    if urlsplit(address).path.endswith(("/", "*")) or not urlsplit(address).path:
+        raise UserError(f"{brief(address)}: expected the address of a file: servers list none")
     found = _system(address).info(address)
     return _Video(address, found.get("size"))
 
