@@ -31,7 +31,7 @@ class Clip:
     """
 
     name: str
-    frames: UInt8[np.ndarray, "t r r 3"]
+    frames: UInt8[np.ndarray, "t h w 3"] = dataclasses.field(repr=False)
     indices: Int64[np.ndarray, " t"]
     seconds: Float64[np.ndarray, " t"] | None
     total: int
@@ -144,12 +144,22 @@ def _fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
     return np.ascontiguousarray(fit.views(image[None], size)[0, 0])
 
 
-def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+def check_frames(video: Any) -> None:
+    """Raises a `UserError` unless this is an array of frames, uint8 `[N, H, W, 3]`, N above 0."""
+    if not isinstance(video, np.ndarray):
+        raise UserError(
+            f"frames: a {type(video).__name__}, expected a NumPy array, uint8 RGB frames "
+            "[N, height, width, 3]"
+        )
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
             f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames "
             "[N, height, width, 3] with values 0..255, N at least 1"
         )
+
+
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+    check_frames(video)
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
