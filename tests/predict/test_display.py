@@ -1,4 +1,4 @@
-"""What results show of themselves: short safe text, rows, a data frame, a cell, a page, a figure."""
+"""What results show of themselves: safe text, rows, a data frame, a cell, a page, a figure."""
 
 import dataclasses
 import importlib.util

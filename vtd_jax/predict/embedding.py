@@ -3,10 +3,10 @@
 import bisect
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32, UInt8
+from jaxtyping import Float32
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
@@ -15,8 +15,6 @@ from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
 from vtd_jax.texts import check_lengths
 from vtd_jax.video.clip import Video, as_videos, check_frames
-
-Pool = Literal["mean"] | None
 
 
 class Embeds:
@@ -47,14 +45,14 @@ class Embeds:
         """See `Predictor`."""
         raise NotImplementedError
 
-    def encode_frames(self, frames: UInt8[np.ndarray, "n h w 3"]) -> Float32[np.ndarray, "n d"]:
+    def encode_frames(self, frames: np.ndarray) -> Float32[np.ndarray, "n d"]:
         """Raw features of single frames or images, as the model computes them.
 
             model.encode_frames(np.stack([image, image]))  # [2, D]
 
         Args:
-          frames: N uint8 RGB images of any size, at least one; scaled and cropped as frames of
-            videos are.
+          frames: uint8 RGB `[N, H, W, 3]`, 0..255, of any size and number above 0; scaled and
+            cropped as frames of videos are.
 
         Returns:
           Float32 `[N, D]`, not normalised. Memory beside it is that of one batch.
@@ -75,7 +73,7 @@ class Embeds:
         )
 
     def embed_video(
-        self, video: Any, *, frames: int | None = None, pool: Pool = "mean", workers: int = 2
+        self, video: Any, *, frames: int | None = None, pool: str | None = "mean", workers: int = 2
     ) -> Float32[np.ndarray, "*any d"]:
         """Embeddings of videos for retrieval, of unit length: compare them by their dot products.
 
@@ -106,7 +104,7 @@ class Embeds:
         if not videos:
             raise UserError("video: an empty list, expected one video or more")
         found, encoded = [], self.encode_videos(videos, frames=frames, workers=workers)
-        with contextlib.closing(encoded):
+        with contextlib.closing(cast(Any, encoded)):
             for one in encoded:
                 if isinstance(one, Failure):
                     raise one.error

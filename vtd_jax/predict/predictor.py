@@ -32,6 +32,14 @@ _KEPT = 4
 class Predictor(Embeds):
     """Scores any labels for any videos. Calls change nothing but caches.
 
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> red = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> model.embed_video([red, red], frames=4).shape, model.embed_text("red").shape
+      ((2, 128), (128,))
+
     Attributes:
       model: the VTD-CLIP.
       frames: default of T: that of training, 16 for zero-shot.

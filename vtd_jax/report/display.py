@@ -85,6 +85,7 @@ def _prediction(result: Prediction) -> dict[str, Any]:
 
 def _strip(result: Explanation) -> dict[str, Any]:
     """Frames with their words and their confidence for the best label."""
+    seconds = result.seconds
     kept, best = evenly(len(result.words), _FRAMES).tolist(), int(result.order(1)[0])
     all_shown = len(kept) == len(result.words)
     shown = "Frames" if all_shown else f"{len(kept)} of {len(result.words)} frames"
@@ -95,7 +96,9 @@ def _strip(result: Explanation) -> dict[str, Any]:
                 "described": f"frame {i + 1}, named {result.words[i][0]}",
                 "word": result.words[i][0],
                 "confidence": float(result.confidence[i, best]),
-                "time": "" if result.seconds is None else clock(result.seconds[i], tenths=True),
+                "time": ""
+                if result.seconds is None
+                else clock(float(result.seconds[i]), tenths=True),
             }
             for i in kept
         ],

@@ -1,4 +1,4 @@
-"""What a result offers to look at: text, rows, a data frame, a notebook's cell, a page, a figure."""
+"""What a result offers to look at: text, rows, a data frame, a cell, a page and a figure."""
 
 import os
 from pathlib import Path
@@ -59,9 +59,9 @@ class Shown:
         return pandas.DataFrame(found)
 
     def plot(self, *, top: int | None = None, title: str = "") -> "Figure":
-        """Draws the result; a notebook shows what is returned, `figure.savefig(…)` saves it.
+        """Draws the result; a notebook shows what is returned, its `savefig` saves it.
 
-        Needs matplotlib (the extra `figures`). Nothing is registered with pyplot.
+        Needs matplotlib (the extra `figures`). The figure is not among those of `plt`.
 
         Args:
           top: most labels shown; None for 5, of a timeline 12.

@@ -78,8 +78,8 @@ def timeline_lines(result: "Timeline") -> list[str]:
 
 def leading(result: "Prediction | Timeline", count: int) -> list[tuple[str, float]]:
     """The best labels and their scores, of a timeline on average, best first."""
-    scores = getattr(result, "scores", None)
-    scores = result.mean_scores if scores is None else scores
+    scores = getattr(result, "scores", getattr(result, "mean_scores", None))
+    assert scores is not None
     best = np.argsort(-scores, kind="stable")[:count]
     return [(result.labels[k], float(scores[k])) for k in best.tolist()]
 
