@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from vtd_jax.console.status import Line, Part, is_visible
 from vtd_jax.durations import clock
-from vtd_jax.terminal import counted, log
+from vtd_jax.logs import log
+from vtd_jax.terminal import counted
 
 # seconds; a job that takes less leaves no line on a terminal
 SHORT = 1.0
@@ -37,7 +38,7 @@ class Progress:
           noun: what is counted, in the singular; without it no rate is shown.
           form: formats `done` and `total`.
           every: seconds between two logged lines.
-          log: called with these lines; stderr by default.
+          log: called with these lines; the log by default.
         """
         self.total, self.done, self.bad = total, 0.0, 0
         self._label, self._noun, self._form = label, noun, form

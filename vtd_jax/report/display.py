@@ -96,9 +96,7 @@ def _strip(result: Explanation) -> dict[str, Any]:
                 "described": f"frame {i + 1}, named {result.words[i][0]}",
                 "word": result.words[i][0],
                 "confidence": float(result.confidence[i, best]),
-                "time": ""
-                if result.seconds is None
-                else clock(float(result.seconds[i]), tenths=True),
+                "time": "" if seconds is None else clock(float(seconds[i]), tenths=True),
             }
             for i in kept
         ],
