@@ -6,7 +6,7 @@ import signal
 import sys
 from types import TracebackType
 
-from vtd_jax.logs import print_lines
+from vtd_jax.terminal import print_lines
 
 
 def _command() -> str:

@@ -132,8 +132,8 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(autouse=True)
 def _lines_are_printed():
-    """What the library logs is printed, as in commands; tests/test_logs.py tests the logging."""
-    from vtd_jax.logs import printed
+    """What the library logs is printed, as in commands; tests/test_logging.py tests the logging."""
+    from vtd_jax.terminal import printed
 
     with printed():
         yield

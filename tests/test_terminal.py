@@ -178,7 +178,9 @@ def test_every_line_for_people_goes_through_one_helper():
     # package
     own = {
         "vtd_jax/terminal.py",
-        "vtd_jax/logs.py",
+        "experiments/__init__.py",
+        "experiments/common/dispatch.py",
+        "experiments/completion/__main__.py",
         "vtd_jax/predict/serve_example.py",
         "experiments/common/command_line.py",
         "experiments/reproduce/sources.py",
@@ -198,7 +200,7 @@ def test_every_line_for_people_goes_through_one_helper():
                 else ""
             )
             assert called != "print", (
-                f"{name}:{node.lineno}: print; use vtd_jax.logs, or vtd_jax.terminal in commands"
+                f"{name}:{node.lineno}: print; use say, log or warn of vtd_jax.terminal"
             )
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import filelock
 
 from vtd_jax.errors import UserError
-from vtd_jax.logs import log
 from vtd_jax.outputs import beside_name
+from vtd_jax.terminal import log
 from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.untrusted.regular_files import read_bytes
 

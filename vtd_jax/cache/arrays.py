@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, make_folders, replacing
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 from vtd_jax.untrusted.arrays import crc_bytes, map_array
 
 

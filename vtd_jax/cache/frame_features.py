@@ -22,12 +22,11 @@ from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
-from vtd_jax.logs import log_result
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, log_result
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records

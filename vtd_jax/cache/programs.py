@@ -16,7 +16,7 @@ from vtd_jax.cache.folder import why_not_ours
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, PRIVATE, cache_folder, make_folders
 from vtd_jax.fingerprints import fingerprint
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 
 # below the cache folder
 FOLDER = "programs"

@@ -17,8 +17,8 @@ from vtd_jax.cache.folder import check_ours
 from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
-from vtd_jax.logs import warn
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.terminal import warn
 
 # words per file
 SHARD = 8192

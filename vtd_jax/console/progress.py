@@ -5,8 +5,7 @@ from collections.abc import Callable
 
 from vtd_jax.console.status import Line, Part, is_visible
 from vtd_jax.durations import clock
-from vtd_jax.logs import log
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, log
 
 # seconds; a job that takes less leaves no line on a terminal
 SHORT = 1.0

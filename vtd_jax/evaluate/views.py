@@ -17,13 +17,13 @@ from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.finite import finite_rows
-from vtd_jax.logs import log, warn
 from vtd_jax.model.axes import Axes
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.joining import meet
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up, run_devices
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import gather_rows, process_count, process_index
+from vtd_jax.terminal import log, warn
 from vtd_jax.video.pipeline import BatchIterator, eval_batches
 from vtd_jax.video.records import Records
 from vtd_jax.video.scaling.fit import Fit

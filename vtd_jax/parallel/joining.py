@@ -17,7 +17,6 @@ from jax.sharding import Mesh, PartitionSpec
 import vtd_jax
 from vtd_jax.console import status
 from vtd_jax.errors import UserError, setting
-from vtd_jax.logs import log
 from vtd_jax.parallel import clusters
 from vtd_jax.parallel.answering import answer
 from vtd_jax.parallel.clusters import Hosts
@@ -26,7 +25,7 @@ from vtd_jax.parallel.rollcall import RollCall
 from vtd_jax.parallel.watch import Watch
 from vtd_jax.parallel.wires import Hello, Reply, Wire, myself, new_mark
 from vtd_jax.printable import listed
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, log
 
 # seconds to wait for the others at the start, and without a heartbeat before one counts as gone
 TIMEOUT, HEARTBEAT = 300, 30

@@ -13,8 +13,8 @@ from typing import Any
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import naming, open_own, replacing
 from vtd_jax.fingerprints import fingerprint
-from vtd_jax.logs import warn
 from vtd_jax.printable import utf8
+from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.limits import JSON_BYTES
 from vtd_jax.untrusted.regular_files import open_regular

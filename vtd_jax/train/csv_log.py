@@ -7,9 +7,8 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import naming, write_text
-from vtd_jax.logs import warn
 from vtd_jax.outputs import CsvWriter, csv_text
-from vtd_jax.terminal import counted
+from vtd_jax.terminal import counted, warn
 from vtd_jax.train.checkpoints.integrity import step_of
 from vtd_jax.train.workdir_handle import free_path
 from vtd_jax.untrusted.csv_text import csv_fields

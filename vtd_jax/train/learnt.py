@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from vtd_jax.errors import UserError, function, setting
-from vtd_jax.logs import warn
 from vtd_jax.model.saved.fingerprint import are_weights, weights_fingerprint
 from vtd_jax.model.saved.release_files import load_release
 from vtd_jax.model.saved.tuned import ClipReference, TunedInfo, fill_tuned, frozen, read_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
 from vtd_jax.parallel.processes import is_first
+from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.stored_checkpoints import (
     StoredCheckpoints,
     names_fingerprint,

@@ -17,8 +17,7 @@ from tensorboardX.summary import scalar
 from vtd_jax.console.status import Line, Part
 from vtd_jax.durations import clock
 from vtd_jax.files import naming
-from vtd_jax.logs import log_result
-from vtd_jax.terminal import verbatim
+from vtd_jax.terminal import log_result, verbatim
 from vtd_jax.train.csv_log import CsvLog
 
 BASE_COLUMNS = (

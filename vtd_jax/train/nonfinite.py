@@ -11,8 +11,8 @@ import numpy as np
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
-from vtd_jax.logs import warn
 from vtd_jax.parallel.processes import gather_rows, is_first, mark_common
+from vtd_jax.terminal import warn
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import Count, parse_json
 from vtd_jax.untrusted.regular_files import read_text

@@ -9,7 +9,7 @@ from typing import Any
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import write_text
 from vtd_jax.locks import locked
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
 from vtd_jax.train.workdir_handle import WorkdirHandle

@@ -19,7 +19,7 @@ import grain
 
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import same
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.video import augment as aug
 from vtd_jax.video.batches import Batch, BatchSource, BatchSpec

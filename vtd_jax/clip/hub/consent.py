@@ -9,9 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vtd_jax.errors import UserError, function, setting
-from vtd_jax.logs import log
 from vtd_jax.printable import brief
-from vtd_jax.terminal import asked
+from vtd_jax.terminal import asked, log
 
 VARIABLE = "VTD_JAX_DOWNLOAD"
 _YES, _NO = ("1", "true", "yes"), ("0", "false", "no")

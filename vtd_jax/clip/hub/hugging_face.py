@@ -45,7 +45,7 @@ from vtd_jax.clip.hub.transport import shown_url
 from vtd_jax.clip.weights.files import FILES, shards_named
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.files import make_folders
-from vtd_jax.logs import log, warn
+from vtd_jax.terminal import log, warn
 
 # open_clip's files first: model.safetensors of timm's repositories is an image tower alone
 OPEN_CLIP_FIRST = tuple(sorted(FILES, key=lambda name: not name.startswith("open_clip_")))

@@ -13,7 +13,7 @@ from vtd_jax.clip.hub.transport import checked_endpoint, shown_url
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder, home, make_folders
 from vtd_jax.locks import locked
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 
 VARIABLE = "VTD_JAX_OPENAI_ENDPOINT"
 ENDPOINT = "https://openaipublic.azureedge.net/clip/models"

@@ -22,8 +22,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder, make_folders, remedy, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.installed import extras
-from vtd_jax.logs import log, warn
 from vtd_jax.printable import brief
+from vtd_jax.terminal import log, warn
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import CHECKPOINT_FILES, SMALL_JSON_BYTES, WEIGHTS_LISTED
 

@@ -18,7 +18,7 @@ from vtd_jax.clip.hub.names import (
 from vtd_jax.clip.hub.open_clip import Row, row_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.clip.weights.open_clip_config import CONFIG
-from vtd_jax.logs import log
+from vtd_jax.terminal import log
 
 _OF_OPEN_CLIP = tuple(
     name for name in hugging_face.OPEN_CLIP_FIRST if name.startswith("open_clip_")

@@ -19,7 +19,7 @@ from vtd_jax.clip.weights.kinds.tokenizers import check_gemma_settings
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
 from vtd_jax.errors import UserError, function, setting
-from vtd_jax.logs import log
+from vtd_jax.terminal import log
 
 # widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
 WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}

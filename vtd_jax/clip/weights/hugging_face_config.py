@@ -10,8 +10,8 @@ from vtd_jax.clip.towers.design import OPENAI
 from vtd_jax.clip.weights.files import SOURCES, read_json
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
-from vtd_jax.logs import log
 from vtd_jax.printable import brief
+from vtd_jax.terminal import log
 
 CONFIG = "config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"

@@ -13,7 +13,7 @@ from orbax.checkpoint import checkpoint_managers as managers
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints import integrity
 from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.orbax_manager import Manager, StepNames, quiet, reason

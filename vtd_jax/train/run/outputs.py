@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from vtd_jax.errors import UserError
-from vtd_jax.logs import warn
+from vtd_jax.terminal import warn
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.logging import RunLog, Window
 from vtd_jax.train.profiling import Profile

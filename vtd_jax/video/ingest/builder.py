@@ -14,7 +14,7 @@ from tensorflow_datasets.core import split_builder as tfds_split_builder
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree, write_text
-from vtd_jax.logs import log
+from vtd_jax.terminal import log
 from vtd_jax.video import records
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BENCHMARKS, BuildConfig, default_storage
