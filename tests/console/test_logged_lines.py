@@ -11,7 +11,7 @@ import pytest
 from vtd_jax import terminal
 from vtd_jax.console.progress import Progress
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _LOGGER = logging.getLogger("vtd_jax")
 
 
