@@ -132,7 +132,7 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(autouse=True)
 def _lines_are_printed():
-    """What the library logs is printed, as in commands; tests/console/test_logged_lines.py tests the logging."""
+    """What the library logs is printed, as in commands; console/test_logged_lines.py tests it."""
     from vtd_jax.terminal import printed
 
     with printed():
