@@ -6,6 +6,8 @@ import signal
 import sys
 from types import TracebackType
 
+from vtd_jax.terminal import print_lines
+
 
 def _command() -> str:
     """The command that `python -m` starts, such as `train`; "" for any other import."""
@@ -37,11 +39,14 @@ def _report_missing(
 
 
 def begin(name: str) -> None:
-    """How a command ends while it imports its libraries: by Ctrl-C, or for want of one."""
+    """How a command ends while it imports its libraries, by Ctrl-C or for want of one; and that it
+    prints what the library logs.
+    """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # modules of a command's folder, which `benchmark` starts as processes, end silently
         signal.signal(signal.SIGINT, signal.SIG_DFL if "." in name else _leave)
     sys.excepthook = functools.partial(_report_missing, name)
+    print_lines()
 
 
 if _NAME := _command():

@@ -27,9 +27,8 @@ from experiments.build_data import flags as given
 from experiments.build_data import outputs
 from experiments.common import cli
 from vtd_jax.errors import UserError
-from vtd_jax.terminal import say, show_table
+from vtd_jax.terminal import log, say, show_table
 from vtd_jax.video.ingest import records, validate
-from vtd_jax.video.ingest.builder import to_stderr
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.run import beam_config
 
@@ -64,7 +63,7 @@ def main() -> str:
         given.DATA_DIR.value,
         overwrite=given.OVERWRITE.value,
         download_config=beam,
-        announce=to_stderr,
+        announce=log,
     )
     for line in built.lists:
         say(line)

@@ -19,7 +19,7 @@ from vtd_jax.console.library_output import escape_library_output
 from vtd_jax.errors import UserError, named_by
 from vtd_jax.files import remedy
 from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
-from vtd_jax.terminal import say
+from vtd_jax.terminal import printed, say
 from vtd_jax.untrusted.raised import RAISED
 
 STARTS_AGAIN = "nothing was written; the same command starts again"
@@ -48,6 +48,7 @@ def run(
       resumes: what Ctrl-C leaves behind; used where `main` raises KeyboardInterrupt without a
         message.
 
+    What the library logs is printed, see `vtd_jax.terminal`.
     The commands and configs in `usage` are spelled as this one was started, see `program`.
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback. So do a bad
     flag and an OSError (no permission, no space). Ctrl-C ends with status 130, a preempted run that
@@ -101,7 +102,7 @@ def run(
     sys.modules["__main__"].__doc__ = program.respelled(usage or "")
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
-    with named_by(flag_names(frozenset(flags.FLAGS))):
+    with named_by(flag_names(frozenset(flags.FLAGS))), printed():
         app.run(guarded, flags_parser=parse)
 
 

@@ -19,7 +19,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.normalization import STATISTICS, as_images, describe, statistics
 from vtd_jax.model.saved.release_files import load_release
-from vtd_jax.predict.results import finite
+from vtd_jax.predict.scoring import finite
 from vtd_jax.video.augment import resize, spatial_views
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.clip import read_clip

@@ -26,7 +26,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted, say
+from vtd_jax.terminal import counted, log_result
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
@@ -136,7 +136,7 @@ class FeatureStore:
         *,
         batch_size: int,
         workers: int,
-        log: Callable[[str], None] = say,
+        log: Callable[[str], None] = log_result,
         check: Callable[[], None] | None = None,
     ) -> list[Stored]:
         """Features of all videos of `records`, one `Stored` per view; missing or damaged ones are

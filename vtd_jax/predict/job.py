@@ -26,6 +26,15 @@ class Encoded(NamedTuple):
 class Failure(NamedTuple):
     """The result for a video that cannot be read.
 
+    Example:
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> result = model.predict("absent.mp4", ["red", "blue"], on_error="return")
+      >>> isinstance(result, vtd_jax.Failure)
+      True
+      >>> result.to_dict()
+      {'video': 'absent.mp4', 'error': 'absent.mp4: there is no such video file'}
+
     Attributes:
       video: its file, or "frames" for an array.
       error: why it cannot be read.

@@ -81,6 +81,14 @@ def load(
         vtd_jax.load("runs/hmdb51")                             # the workdir of a run
         vtd_jax.load("tiny")                                    # in the package; coloured shapes
 
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> video = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> model.predict(video, ["red", "blue"]).label
+      'red'
+
     Args:
       source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for
         zero-shot, a tuned `.safetensors`, the workdir of a run, or "tiny". All of them may be given

@@ -14,6 +14,7 @@ from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.device_model import DeviceModel
+from vtd_jax.predict.embedding import Embeds
 from vtd_jax.predict.job import Encoded, Failure, Job, check_numbers, check_on_error
 from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
@@ -28,8 +29,16 @@ from vtd_jax.video.scaling.fit import Fit
 _KEPT = 4
 
 
-class Predictor:
+class Predictor(Embeds):
     """Scores any labels for any videos. Calls change nothing but caches.
+
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> red = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> model.embed_video([red, red], frames=4).shape, model.embed_text("red").shape
+      ((2, 128), (128,))
 
     Attributes:
       model: the VTD-CLIP.

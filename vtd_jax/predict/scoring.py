@@ -1,11 +1,15 @@
 """Makes a prediction or an explanation of a clip."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32
 
+from vtd_jax.finite import check_finite
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
-from vtd_jax.predict.results import Explanation, Prediction, facts
+from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.video.clip import Clip
 
 
@@ -52,3 +56,40 @@ def score_clip(
         vocabulary_is_labels=job.vocabulary.is_labels,
         unit="score" if config.pooling == "softmax_mean" else "logit",
     )
+
+
+def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndarray, "*any k"]:
+    """The logits; raises a `UserError` if one is NaN or infinite, so that no score is."""
+    remedy = (
+        "values of this model exceed the range of its dtype; try dtype=float32, or other weights"
+    )
+    return check_finite(logits, f"{video}: a row of scores", remedy)
+
+
+def facts(
+    clip: Clip,
+    labels: Sequence[str],
+    logits: Float32[np.ndarray, " k"],
+    logit_bias: float | None = None,
+) -> dict[str, Any]:
+    """The fields of a `Prediction`; with a logit bias also `matches`."""
+    finite(logits, clip.name)
+    # a softmax in NumPy, which cannot overflow
+    scores = np.exp(logits - logits.max())
+    return {
+        "video": clip.name,
+        "labels": tuple(labels),
+        "scores": (scores / scores.sum()).astype(np.float32),
+        "logits": logits,
+        "matches": None if logit_bias is None else _sigmoid(logits + np.float32(logit_bias)),
+        "indices": clip.indices,
+        "seconds": clip.seconds,
+        "total": clip.total,
+        "duration": clip.duration,
+        "note": clip.note,
+    }
+
+
+def _sigmoid(x: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, " k"]:
+    # by a tanh, which cannot overflow
+    return 0.5 + 0.5 * np.tanh(0.5 * x)

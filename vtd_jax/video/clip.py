@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +11,11 @@ from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, limits, sampling
-from vtd_jax.video.scaling.fit import RELEASE, Fit
+from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
 Video = str | os.PathLike | np.ndarray
+# side of a crop that may be asked for, pixels
+_LARGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ class Clip:
     """
 
     name: str
-    frames: UInt8[np.ndarray, "t r r 3"]
+    frames: UInt8[np.ndarray, "t h w 3"] = field(repr=False)
     indices: Int64[np.ndarray, " t"]
     seconds: Float64[np.ndarray, " t"] | None
     total: int
@@ -85,6 +87,52 @@ def read_clip(
     return Clip(
         name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note
     )
+
+
+def read_video(
+    path: str | os.PathLike,
+    frames: int = 16,
+    *,
+    size: int | None = None,
+    preprocess: str | None = None,
+) -> Clip:
+    """Reads T evenly spaced frames of a video file: the centre of each of T equal segments.
+
+    Example:
+      >>> import vtd_jax
+      >>> clip = vtd_jax.read_video("clip.mp4", frames=5)
+      >>> clip.frames.shape, clip.frames.dtype
+      ((5, 48, 64, 3), dtype('uint8'))
+      >>> clip.indices.tolist(), clip.seconds.round(2).tolist()
+      ([2, 7, 12, 17, 22], [0.08, 0.28, 0.48, 0.68, 0.88])
+      >>> vtd_jax.read_video("clip.mp4", frames=5, size=32).frames.shape
+      (5, 32, 32, 3)
+
+    Args:
+      path: of a file.
+      frames: T; frames repeat if the video has fewer.
+      size: side of the square middle crop, pixels; None keeps whole frames, as they are displayed.
+      preprocess: with a size, how frames are scaled to it: "clip" (the default; smoothed, as images
+        are prepared for CLIP) or "release" (docs/method.md, section 6).
+
+    Returns:
+      A `Clip`: `frames` (uint8 RGB `[T, H, W, 3]`, 0..255), their `indices` and `seconds`, and
+      `total` and `duration` of the video.
+
+    Raises:
+      VideoError: there is no such file, or it is not a complete video.
+      UserError: an option out of range, or `preprocess` without a size.
+    """
+    if isinstance(path, np.ndarray):
+        raise UserError("path: an array, expected the path of a video file")
+    if frames < 1:
+        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if size is None and preprocess is not None:
+        raise UserError(f"preprocess={preprocess}: without size nothing is scaled; give both")
+    if size is not None and not 1 <= size <= _LARGEST:
+        raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
+    fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
+    return read_clip(path, frames, size or 0, fit=fit)
 
 
 def frames_at(
@@ -144,12 +192,22 @@ def _fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
     return np.ascontiguousarray(fit.views(image[None], size)[0, 0])
 
 
-def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+def check_frames(video: Any) -> None:
+    """Raises a `UserError` unless this is an array of frames, uint8 `[N, H, W, 3]`, N above 0."""
+    if not isinstance(video, np.ndarray):
+        raise UserError(
+            f"frames: a {type(video).__name__}, expected a NumPy array, uint8 RGB frames "
+            "[N, height, width, 3]"
+        )
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
             f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames "
             "[N, height, width, 3] with values 0..255, N at least 1"
         )
+
+
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+    check_frames(video)
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
