@@ -105,7 +105,7 @@ def test_the_library_prints_nothing_itself():
     # tables of commands, questions, and the last words of a process that ends at once
     allowed = {
         "vtd_jax/evaluate/tables.py": {"show_table"},
-        "vtd_jax/clip/hub/consent.py": {"asked"},
+        "vtd_jax/console/consent.py": {"asked"},
         "vtd_jax/parallel/watch.py": {"say"},
     }
     for path in (ROOT / "vtd_jax").rglob("*.py"):
