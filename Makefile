@@ -18,7 +18,7 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser newest any-cpu docs lint format setup environments clean
+.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -30,6 +30,7 @@ help:
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
+	@echo "make notebook  notebooks/quickstart.ipynb, cell by cell (installs ipykernel)"
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
@@ -61,6 +62,10 @@ $(VENV)/.installed-parity: $(VENV)/.installed-dev
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[browser]'
+	@touch $@
+
+$(VENV)/.installed-notebook: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[notebook]'
 	@touch $@
 
 # Beam cannot use protobuf 7
@@ -141,6 +146,9 @@ aot-cuda: $(VENV_AOT_CUDA)/.installed
 browser: $(VENV)/.installed-browser
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest tests/browser
+
+notebook: $(VENV)/.installed-notebook
+	$(BIN)/python -m pytest tests/notebook
 
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
