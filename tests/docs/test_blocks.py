@@ -27,6 +27,8 @@ BEFORE = {
     ),
     "docs/reproduce.md": (
         "records/hmdb51", "runs/hmdb51", "runs/a_s1", "runs/a_s2", "runs/b_s1", "runs/b_s2",
+        "runs/tables/runs/base_to_novel_hmdb51_16shot_s1",
+        "runs/tables/runs/zero_shot_hmdb51_halves_mean",
     ),
     "docs/serve.md": ("runs/hmdb51",),
     "docs/commands.md": ("records/hmdb51",),
@@ -36,16 +38,6 @@ BEFORE = {
 # a mark is an exception: of all blocks at most this share
 _MOST_MARKED = 0.4
 _COMMAND = re.compile(r"^\s*(\S*/)?(vtd|make|pip|python3?|gcloud|srun) ", re.MULTILINE)
-
-
-@pytest.fixture(scope="session")
-def world(tmp_path_factory) -> World:
-    """One for all processes of a session of tests."""
-    # xdist gives each of its processes a folder below the session's
-    own = tmp_path_factory.mktemp("programs")
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if base.name.startswith("popen-") else base
-    return World(shared / "pages", own / "bin")
 
 
 def _runs(page: Path) -> list[Block]:
@@ -130,7 +122,8 @@ def test_blocks_are_read_with_their_marks():
 @pytest.mark.command
 def test_a_block_that_fails_is_noticed(world, tmp_path):
     folder = world.copy((), tmp_path / "page")
-    for wrong in ("vtd predict --video=missing.mp4 --labels=a,b\ntrue", "pip install x", "false"):
+    failing = "vtd predict --video=missing.mp4 --labels=a,b"
+    for wrong in (f"{failing}\ntrue", f"{failing} & wait", "pip install x", "false"):
         with pytest.raises(AssertionError, match="status"):
             _run(Block("page.md", 1, "bash", wrong, None), folder, world, {})
     with pytest.raises(NameError):

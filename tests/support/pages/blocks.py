@@ -1,4 +1,4 @@
-"""The fenced blocks of the documents that a reader copies, and the marks of those that no test runs.
+"""The fenced blocks that a reader copies, and the marks of those that no test runs.
 
 A mark stands on the line before the fence, and a browser does not show it:
 

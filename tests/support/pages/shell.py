@@ -1,9 +1,10 @@
-"""Runs the shell blocks of documents in bash, with `vtd` and `python` as forks of the warm server."""
+"""Runs shell blocks of the documents in bash; `vtd` and `python` are forks of the warm server."""
 
 import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -32,12 +33,17 @@ elif words[0] in ("-m", "-c"):
 else:
     kind, what, words = "file", words[0], words[1:]
 streams = {{name: f"/proc/{{os.getpid()}}/fd/{{i}}" for i, name in ((1, "stdout"), (2, "stderr"))}}
-asked = dict(kind=kind, what=what, arguments=words, cwd=os.getcwd(), env=dict(os.environ), **streams)
+where = dict(cwd=os.getcwd(), env=dict(os.environ), **streams)
+asked = dict(kind=kind, what=what, arguments=words, **where)
 server = socket.socket(socket.AF_UNIX)
 server.connect({socket!r})
 server.sendall((json.dumps(asked) + "\\n").encode())
 said = server.makefile().read().split()
 status = int(said[1])
+if status:
+    # bash forgets how a command in the background ended
+    with open(os.environ["FAILED"], "a") as file:
+        file.write(f"{{sys.argv}}: status {{status}}\\n")
 sys.exit(status if status >= 0 else 128 - status)
 """
 
@@ -74,21 +80,30 @@ def environment(programs: Path, cache: Path, home: Path) -> dict[str, str]:
     )
 
 
-def run(text: str, folder: Path, env: Mapping[str, str], timeout: float = 300) -> str:
+def run(text: str, folder: Path, env: Mapping[str, str]) -> str:
     """What a block printed; every command in it must succeed.
 
     Raises:
       AssertionError: a command failed; has the text and what was printed.
     """
-    done = subprocess.run(
+    with tempfile.NamedTemporaryFile("r") as failed:
+        done = start(text, folder, {**env, "FAILED": failed.name})
+        ended = failed.read()
+    said = f"{text}\n--- status {done.returncode}\n{ended}{done.stdout}\n{done.stderr}"
+    assert (done.returncode, ended) == (0, ""), said
+    return done.stdout
+
+
+def start(
+    text: str, folder: Path, env: Mapping[str, str], timeout: float = 600
+) -> subprocess.CompletedProcess:
+    """Runs a text in bash, which stops at the first command that fails."""
+    return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],
         cwd=folder,
-        env=dict(env),
+        env={"FAILED": os.devnull, **env},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
     )
-    said = f"{text}\n--- status {done.returncode}\n{done.stdout}\n{done.stderr}"
-    assert done.returncode == 0, said
-    return done.stdout

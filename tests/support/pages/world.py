@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from support import layouts
 from support.helpers import random_state
+from support.hosts.two_processes import free_port
 from support.pages import shell
 from support.pages.blocks import ROOT
 from support.video_files import make_video
@@ -29,9 +30,13 @@ from vtd_jax.scenes.sets import SceneSet
 
 # of a block's text: a pattern -> what stands there while it runs
 SUBSTITUTIONS = {
+    # processes of two sessions must not meet
+    r"localhost:1234": f"localhost:{free_port()}",
     # folders that the pages give by their full path lie in the block's own folder
     r"(?<![\w.])/data/": "downloads/",
     r"(?<![\w.])/mnt/data/": "",
+    # two simulated devices a process, and compiled as in every test
+    r"XLA_FLAGS=(--\S+)=4": r'XLA_FLAGS="$XLA_FLAGS \1=2"',
     # a server that runs until it is stopped, at a port that others may have
     r"\.serve_forever\(\)": ".server_close()",
     r'\("127\.0\.0\.1", 8000\)': '("127.0.0.1", 0)',
@@ -56,9 +61,8 @@ NAMES = {"frames": np.zeros((1, 2, 32, 32, 3), np.uint8)}
 
 # as deep as ViT-B/16, so that prompts of 12 layers fit
 SMALL = CLIPConfig(32, 32, 12, 64, 16, 64, text_layers=12)
-_WEIGHTS = ("ViT-B/16",)
+_ZERO_SHOT = "zero_shot:hmdb51,lists=base_to_novel"
 _ON_HMDB51 = "--config.clip.path=ViT-B/16 --config.data.data_dir=records/hmdb51"
-_COPIES = "rm -rf {0}; cp -r {1} {0}"
 # what an earlier page, or a reader's own work, has made -> how it is made here, and of what
 GIVEN = {
     "records/hmdb51": (
@@ -78,8 +82,7 @@ GIVEN = {
         ("records/hmdb51",),
     ),
     "runs/clip": (
-        f"vtd evaluate --config=zero_shot:hmdb51,lists=base_to_novel --workdir=runs/clip "
-        f"{_ON_HMDB51}",
+        f"vtd evaluate --config={_ZERO_SHOT} --workdir=runs/clip {_ON_HMDB51}",
         ("records/hmdb51",),
     ),
     "demo_output/seed100/run6": (
@@ -92,8 +95,24 @@ GIVEN = {
     ),
     "authors.pth": ("vtd export --workdir=runs/hmdb51 --out=authors.pth", ("runs/hmdb51",)),
 }
-for _seed in ("a_s1", "a_s2", "b_s1", "b_s2"):
-    GIVEN[f"runs/{_seed}"] = (f"cp -r runs/hmdb51 runs/{_seed}", ("runs/hmdb51",))
+# runs that a page only compares are copies
+_RUN_OF = dict.fromkeys(("a_s1", "a_s2", "b_s1", "b_s2"), "runs/hmdb51") | {
+    "tables/runs/base_to_novel_hmdb51_16shot_s1": "runs/hmdb51",
+    "tables/runs/zero_shot_hmdb51_halves_mean": "runs/clip",
+}
+for _name, _run in _RUN_OF.items():
+    GIVEN[f"runs/{_name}"] = (f"mkdir -p runs/tables/runs; cp -r {_run} runs/{_name}", (_run,))
+
+
+# a file of a reader's own
+_MY_CONFIG = """
+from experiments.configs import base_to_novel
+
+def get_config(text):
+    config = base_to_novel.get_config("hmdb51")
+    config.clip.path, config.data.data_dir = "ViT-B/16", "records/hmdb51"
+    return config
+"""
 
 
 class World:
@@ -208,6 +227,7 @@ def _write_files(folder: Path) -> None:
     _write_downloads(folder / "downloads")
     _write_splits(folder / "ViFi-CLIP", folder / "downloads" / "hmdb51")
     _write_demo(folder / "demo_output" / "seed100")
+    (folder / "my_config.py").write_text(_MY_CONFIG)
     # TFDS's command takes the builders of a checkout
     (folder / "data").symlink_to(ROOT / "data")
 
@@ -236,8 +256,7 @@ def _write_splits(folder: Path, hmdb51: Path) -> None:
         rows = []
         for i, label in enumerate(halves[half]):
             files = sorted(
-                file.name
-                for file in (hmdb51 / "hmdb51_org" / label.replace(" ", "_")).iterdir()
+                file.name for file in (hmdb51 / "hmdb51_org" / label.replace(" ", "_")).iterdir()
             )
             rows += [f"{file} {i}" for file in (files[2:] if "train" in name else files[:2])]
         _write(lists / f"{name}.txt", rows)
