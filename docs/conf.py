@@ -140,8 +140,12 @@ def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
 
 def _mathml(writer: Any, node: Any) -> None:
     """A formula in LaTeX as MathML."""
-    display = "block" if isinstance(node, nodes.math_block) else "inline"
-    writer.body.append(convert(node.astext(), display=display))
+    if isinstance(node, nodes.math_block):
+        formula = convert(node.astext(), display="block")
+        # without room above and below, the theme shows scroll bars beside tall formulas
+        writer.body.append(f'<div style="padding-block: 0.7em">{formula}</div>')
+    else:
+        writer.body.append(convert(node.astext()))
     raise nodes.SkipNode
 
 
