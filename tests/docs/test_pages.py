@@ -1,6 +1,7 @@
 """Documents: their links lead somewhere, and what they name of the code is there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_modules_that_are_named_are_there(page):
         assert found or name == "vtd_jax.load", name
     for path in re.findall(r"\b((?:vtd_jax|experiments|tests)/[a-z_0-9/]+\.py)\b", text):
         assert (ROOT / path).exists(), path
+
+
+def test_extras_that_are_installed_are_there():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for page in [*_PAGES, ROOT / "Makefile"]:
+        for names in re.findall(r"(?:'\.|vtd[-_]jax)\[([\w,-]+)\]'", page.read_text()):
+            assert set(names.split(",")) <= set(project["optional-dependencies"]), (page, names)
 
 
 def test_the_citation_names_this_version():
