@@ -200,6 +200,7 @@ def _write_weights(cache: Path, files: Path) -> None:
 def _write_files(folder: Path) -> None:
     """Videos, labels and lists under the pages' names."""
     videos = {"clip.mp4": 8, "another.avi": 8, "match.mp4": 60}
+    videos |= dict.fromkeys(("a.mp4", "b.mp4", "example.mp4", "more/new.mp4"), 7)
     for i in range(3):
         for label in ("arm wrestling", "hugging"):
             videos[f"clips/{label}/{i}.mp4"] = 6 + i
