@@ -21,7 +21,7 @@ FAST := --fast
 .PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
 
 help:
-	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
+	@echo "make demo    the main job on rendered videos: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
 	@echo "make test-all every test that needs nothing beyond $(VENV) (20 to 60 minutes on 2 cores), which are:"
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"

@@ -16,6 +16,10 @@ sys.path.insert(0, str(ROOT))
 # the reference imports modules, none of which may wait for a TPU or GPU
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from docutils import nodes  # noqa: E402
+from latex2mathml.converter import convert  # noqa: E402
+from sphinx.errors import ExtensionError  # noqa: E402
+
 import vtd_jax  # noqa: E402
 
 project = "vtd_jax"
@@ -28,6 +32,10 @@ html_theme = "furo"
 html_title = f"vtd_jax {release}"
 html_show_sphinx = False
 suppress_warnings = ["misc.highlighting_failure"]
+
+# equations are MathML, which browsers show by themselves; Sphinx's default fetches MathJax
+myst_fence_as_directive = ["math"]
+html_math_renderer = "mathml"
 
 # anchors as GitHub makes them
 myst_heading_anchors = 4
@@ -100,6 +108,8 @@ def _outside(app: Any, name: str, content: list[str]) -> None:
             return f"{{download}}`{text} <{os.path.relpath(path, folder)}>`"
         return text
 
+    # marks of blocks that no test runs
+    content[0] = re.sub(r"^ *<!-- not run: .* -->\n", "", content[0], flags=re.MULTILINE)
     content[0] = _LINK.sub(replaced, content[0])
 
 
@@ -128,8 +138,34 @@ def _docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: li
         )
 
 
+def _mathml(writer: Any, node: Any) -> None:
+    """A formula in LaTeX as MathML."""
+    if isinstance(node, nodes.math_block):
+        formula = convert(node.astext(), display="block")
+        # without room above and below, the theme shows scroll bars beside tall formulas
+        writer.body.append(f'<div style="padding-block: 0.7em">{formula}</div>')
+    else:
+        writer.body.append(convert(node.astext()))
+    raise nodes.SkipNode
+
+
+# what a browser fetches by itself; a link may lead anywhere
+_FETCHED = re.compile(
+    r"<(?:script|link|img|iframe|source)\b[^>]*?(?:src|href)=\"(?:https?:)?//[^>]*>"
+)
+
+
+def _check_offline(app: Any, error: Exception | None) -> None:
+    """No page loads anything from the network."""
+    for page in Path(app.outdir).rglob("*.html") if error is None else ():
+        if found := _FETCHED.search(page.read_text(encoding="utf-8")):
+            raise ExtensionError(f"{page}: fetches from the network: {found[0]}")
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
+    app.connect("build-finished", _check_offline)
     app.connect("source-read", _added, priority=400)
     app.connect("source-read", _outside)
     app.connect("autodoc-process-docstring", _docstring, priority=100)

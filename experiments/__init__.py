@@ -28,11 +28,18 @@ def _leave(number: int, frame: object) -> None:
 def _report_missing(
     name: str, kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
-    """An import that fails for want of an extra, as one line; everything else as Python does."""
+    """An import that fails for want of an extra: a line, or the help that is asked for; everything
+    else as Python does.
+    """
     if isinstance(error, ModuleNotFoundError):
         from experiments.common.program import lacking
 
         if (line := lacking(error, name)) is not None:
+            from experiments.common.bare_help import bare_help, is_wanted
+
+            if is_wanted():
+                print(bare_help(name, line))
+                sys.exit(0)
             print(f"error: {line}", file=sys.stderr)
             sys.exit(2)
     sys.__excepthook__(kind, error, trace)

@@ -40,7 +40,7 @@ def _held(name: str) -> Path | str | None:
     try:
         return held(name)
     except UserError:
-        # get says how; the list goes on
+        # get says how; the list continues
         return "damaged"
 
 

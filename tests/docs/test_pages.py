@@ -1,6 +1,7 @@
 """Documents: their links lead somewhere, and what they name of the code is there."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ _PAGES = [
     for page in ROOT.glob(pattern)
     if not page.is_relative_to(_BUILT)
 ]
+# read as faked, or as talk; CONTRIBUTING.md asks for standard terms
+_UNCLEAR = r"\bmade[ -]up\b|\btold\b|\bgo(?:es)? on\b|\balike\b|\bnobody\b|\btogether\b|too high"
 
 
 @pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -42,8 +45,22 @@ def test_modules_that_are_named_are_there(page):
         assert (ROOT / path).exists(), path
 
 
+def test_extras_that_are_installed_are_there():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for page in [*_PAGES, ROOT / "Makefile"]:
+        for names in re.findall(r"(?:'\.|vtd[-_]jax)\[([\w,-]+)\]'", page.read_text()):
+            assert set(names.split(",")) <= set(project["optional-dependencies"]), (page, names)
+
+
 def test_the_citation_names_this_version():
     assert f"\nversion: {vtd_jax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
+@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_words_that_no_stranger_understood_are_not_used(page):
+    if page.name != "CHANGELOG.md":
+        found = re.search(_UNCLEAR, page.read_text(), re.IGNORECASE)
+        assert found is None, found[0]
 
 
 def test_the_readme_is_short():

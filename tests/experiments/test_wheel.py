@@ -182,14 +182,15 @@ def test_a_bare_install_says_what_is_missing(installed):
     for name, extras in commands.items():
         dashed = name.replace("_", "-")
         done = installed.run("vtd", name, "--help", bare=True)
-        if extras and done.returncode:
-            assert (done.returncode, done.stdout) == (2, ""), name
+        assert done.returncode == 0, done.stderr
+        assert "vtd " in done.stdout
+        # such a help ends with the line, that of a command that could be imported has flags
+        if extras and done.stdout.endswith("(--help then says more)\n"):
+            done = installed.run("vtd", name, bare=True)
             brought = re.escape(f"pip install 'vtd-jax[{','.join(extras)}]'")
             line = rf"error: vtd {dashed} needs [\w-]+: {brought}\n"
+            assert (done.returncode, done.stdout) == (2, ""), name
             assert re.fullmatch(line, done.stderr), done.stderr
-        else:
-            assert done.returncode == 0, done.stderr
-            assert "vtd " in done.stdout
     done = installed.run("vtd", "demo", bare=True)
     assert done.returncode == 2
     assert "error: vtd demo needs" in done.stderr

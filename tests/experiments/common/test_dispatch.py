@@ -13,6 +13,7 @@ import pytest
 import experiments
 import vtd_jax
 from experiments.common import config_flag, dispatch, program
+from experiments.completion.flags_of import flags_of
 from support import small_run, warm
 from support.small_run import ROOT
 
@@ -177,16 +178,26 @@ def test_summaries_are_the_first_lines_of_docstrings(by_vtd):
     ],
 )
 def test_a_missing_package_of_an_extra_is_one_line(name, module, said):
-    code = (
-        "import runpy, sys\n"
-        f"for name in [{module!r}, *sys.modules]:\n"
-        f"    if name.partition('.')[0] == {module!r}: sys.modules[name] = None\n"
-        f"sys.argv = ['vtd', {name!r}, '--help']\n"
-        "runpy.run_module('vtd_jax.installed.vtd', run_name='__main__')"
-    )
-    done = warm.run(["-c", code])
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        code = (
+            "import runpy, sys\n"
+            f"for name in [{module!r}, *sys.modules]:\n"
+            f"    if name.partition('.')[0] == {module!r}: sys.modules[name] = None\n"
+            f"sys.argv = {['vtd', name, *arguments]!r}\n"
+            "runpy.run_module('vtd_jax.installed.vtd', run_name='__main__')"
+        )
+        return warm.run(["-c", code])
+
+    done = run("--workdir=x")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"error: {said}\n"
+    # the help does not need it
+    done = run("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(dispatch.summary(name))
+    assert f"vtd {program.dashed(name)} --" in done.stdout
+    assert all(f" --{flag.name}" in done.stdout.replace("\n", " ") for flag in flags_of(name))
+    assert done.stdout.endswith(f"\n\n{said} (--help then says more)\n")
 
 
 @pytest.mark.parametrize(
