@@ -10,7 +10,7 @@ from experiments.parity.golden import read_case
 from experiments.predict import truth
 from experiments.reproduce import execute, kept_plan
 from hostile.fuzzing.target import Target
-from vtd_jax.cache import arrays
+from vtd_jax.cache import shards
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table, save_report
@@ -138,14 +138,14 @@ def _read_json(folder: Path) -> None:
 def _write_arrays(folder: Path) -> None:
     save_scores(folder / "results_scores.npz", _RESULTS)
     np.savez(folder / "case.npz", case=json.dumps(_CASE))
-    arrays.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32), "rows")
+    shards.write_rows(folder / "rows.safetensors", np.eye(4, dtype=np.float32), "rows")
 
 
 def _read_arrays(folder: Path) -> None:
     calls = [
         lambda: read_scores(folder / "results_scores.npz"),
         lambda: read_case(folder / "case.npz"),
-        lambda: arrays.read_rows(folder / "rows.npy", (4, 4), "rows"),
+        lambda: shards.read_rows(folder / "rows.safetensors", (4, 4), "rows"),
     ]
     _each(calls)
 
