@@ -1,5 +1,6 @@
 """The readers of other people's files: what they take, and that everything else is one line."""
 
+import functools
 import io
 import os
 import zipfile
@@ -235,8 +236,10 @@ def test_the_end_of_a_file_is_mapped_and_nothing_else(tmp_path):
     found = arrays.map_rows(path, 8, 32, (4, 3), np.float16, crc)
     assert isinstance(found, np.memmap)
     np.testing.assert_array_equal(found, rows)
-    for total, shape, other in ((33, (4, 3), crc), (32, (5, 3), crc), (32, (4, 3), crc ^ 1)):
-        _refused(lambda: arrays.map_rows(path, 8, total, shape, np.float16, other), str(path))
+    for wrong in ((33, (4, 3), crc), (32, (5, 3), crc), (32, (4, 3), crc ^ 1)):
+        total, shape, other = wrong
+        call = functools.partial(arrays.map_rows, path, 8, total, shape, np.float16, other)
+        _refused(call, str(path))
     os.truncate(path, 2**40)
     _refused(lambda: arrays.map_rows(path, 8, 2**40, (4, 3), np.float16, crc), str(path))
 
