@@ -27,6 +27,7 @@ ALLOWED = {
     "train": {"cache", "clip", "console", "model", "parallel", "untrusted", "video"},
     "evaluate": {"cache", "clip", "model", "parallel", "train", "untrusted", "video"},
     "predict": {"cache", "clip", "model", "train", "untrusted", "video"},
+    "retrieval": {"cache", "clip", "model", "predict", "untrusted", "video"},
     "report": {"predict", "untrusted", "video"},
     "cost": {"clip", "evaluate", "installed", "model", "parallel", "train", "video"},
 }

@@ -2,68 +2,25 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float16
 
 from vtd_jax.errors import UserError, function
-from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure, Job
+from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, facts
 from vtd_jax.predict.scoring import score_clip
 from vtd_jax.predict.words import check_texts
-from vtd_jax.printable import utf8
 from vtd_jax.retrieval import scan
 from vtd_jax.retrieval.build import Summary, build
 from vtd_jax.retrieval.encoder import load_encoder
-from vtd_jax.retrieval.store import (
-    FILE,
-    Contents,
-    Row,
-    check_files,
-    features_of,
-    read_contents,
-    rows_of,
-)
-from vtd_jax.video.clip import Clip
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A clip that was found.
-
-    Attributes:
-      video: its path when it was indexed.
-      score: how well it fits, -1..1, see `Index.search` and `Index.similar`.
-      second: of the best frame, from the first frame on.
-      frame: index of the best frame in the video.
-      duration: of the video, seconds.
-      words: that name its T frames; None where no vocabulary was given.
-    """
-
-    video: str
-    score: float
-    second: float
-    frame: int
-    duration: float
-    words: tuple[str, ...] | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        found = {
-            "video": utf8(self.video),
-            "score": round(self.score, 6),
-            "second": round(self.second, 3),
-            "frame": self.frame,
-            "duration": round(self.duration, 3),
-        }
-        return found if self.words is None else found | {"words": list(self.words)}
+from vtd_jax.retrieval.hits import Hit, devices_of, text_score, words_of_fusion
+from vtd_jax.retrieval.reader import Reader
+from vtd_jax.retrieval.store import FILE, Contents, read_contents
 
 
 class Index:
@@ -89,10 +46,10 @@ class Index:
         """Use `Index.open` or `Index.build`."""
         self.folder, self.frames = folder, contents.frames
         self.summary: Summary | None = None
-        self._contents, self._model, self._settings = contents, model, settings
-        self._predictor: Predictor | None = model if isinstance(model, Predictor) else None
-        self._checked: set[int] = set()
-        self._rows: tuple[int, list[Row]] = (-1, [])
+        self._reader, self._model, self._settings = Reader(folder, contents), model, settings
+        self._predictor: Predictor | None = None
+        if isinstance(model, Predictor):
+            self._predictor = load_encoder(folder, contents, model, settings)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, model: Any = None, **settings: Any) -> "Index":
@@ -111,12 +68,7 @@ class Index:
         if (contents := read_contents(folder)) is None:
             there = "there is no such folder" if not folder.exists() else f"no {FILE} in it"
             raise UserError(f"{folder}: not an index: {there}; {function('Index.build')} makes one")
-        index = cls(folder, contents, model, settings)
-        for number in index._numbers():
-            check_files(folder, contents, number)
-        if index._predictor is not None:
-            load_encoder(folder, contents, model, settings)
-        return index
+        return cls(folder, contents, model, settings)
 
     @classmethod
     def build(
@@ -151,8 +103,6 @@ class Index:
           UserError: no videos, a folder of something else, or an index of another model or number
             of frames.
         """
-        from vtd_jax.predict.loading import load
-
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
         source = predictor.description if isinstance(model, Predictor) else os.fspath(model)
         summary = build(
@@ -171,22 +121,22 @@ class Index:
           UserError: as `vtd_jax.load`, or it has another image tower than the index.
         """
         if self._predictor is None:
-            self._predictor = load_encoder(self.folder, self._contents, self._model, self._settings)
+            self._predictor = load_encoder(self.folder, self.about, self._model, self._settings)
         return self._predictor
 
     @property
     def about(self) -> Contents:
         """The manifest: the encoder, and the shards."""
-        return self._contents
+        return self._reader.contents
 
     def __len__(self) -> int:
-        return len(self._contents)
+        return len(self._reader)
 
     def __iter__(self) -> Iterator[Encoded]:
-        for number, kept, features in self._shards():
+        for number, kept, features in self._reader.shards():
             for place in kept:
-                clip = self._clip(number, place)
-                yield Encoded(clip, np.asarray(features[place]).astype(np.float32))
+                clip = self._reader.clip(number, place)
+                yield Encoded(clip, features[place].astype(np.float32))
 
     def check(self) -> int:
         """Reads all files and compares their checksums; returns the number of clips.
@@ -194,9 +144,7 @@ class Index:
         Raises:
           UserError: names the first damaged file.
         """
-        self._checked.clear()
-        for number, _, _ in self._shards():
-            rows_of(self.folder, self._contents, number)
+        self._reader.check()
         return len(self)
 
     def search(
@@ -236,7 +184,7 @@ class Index:
             )
         words = None if vocabulary is None else predictor.encode_vocabulary(vocabulary)
         codes = predictor.encode_words(queries)
-        score = self._score(codes, self._words_of_fusion(words))
+        score = text_score(predictor, codes, words_of_fusion(predictor, words))
         found = [
             [self._hit(*one, words) for one in zip(*rows)]
             for rows in zip(*self._best(score, len(queries), top))
@@ -305,101 +253,31 @@ class Index:
         job = Job(checked, codebook, words)
         if runner_ups is None:
             return self._predictions(job)
-        on_devices = self._on_devices
+        on_devices = devices_of(predictor)
         return (
             score_clip(on_devices, one.clip, one.features, job, runner_ups) for one in iter(self)
         )
 
     def _predictions(self, job: Job) -> Iterator[Prediction]:
-        on_devices = self._on_devices
-        for block in self._blocks(len(job.labels)):
+        on_devices = devices_of(self.predictor)
+        for block in self._reader.blocks(len(job.labels)):
             features = block.features.astype(np.float32)
             logits = on_devices.logits(features, job.codebook, job.vocabulary)
             for (number, place), row in zip(block.places.tolist(), logits):
-                clip = self._clip(number, place)
+                clip = self._reader.clip(number, place)
                 yield Prediction(**facts(clip, job.labels, row, on_devices.logit_bias))
 
-    @property
-    def _on_devices(self) -> DeviceModel:
-        return self.predictor._on_devices
-
-    def _words_of_fusion(self, words: Vocabulary | None) -> Vocabulary | None:
-        """The words that make video tokens; None in a model that has none."""
-        predictor = self.predictor
-        if predictor.model.fusion is None or words is not None:
-            return words
-        if not predictor.class_names:
-            raise UserError(
-                f"{predictor.description}: fuses words into frames, and its own are not known; "
-                "give a vocabulary"
-            )
-        return predictor.encode_vocabulary(predictor.class_names)
-
-    def _score(self, codes: Any, words: Vocabulary | None) -> scan.Score:
-        """The scores of blocks for texts."""
-        model, on_devices = self.predictor.model, self._on_devices
-        config, plain = model.config, np.asarray(codes)
-
-        def unfused(features: Float16[np.ndarray, "b t d"]) -> Any:
-            return scan.text_scores(
-                features, plain, temperature=config.temperature, confidence=config.confidence,
-                pooling=config.pooling,
-            )  # fmt: skip
-
-        if model.fusion is None or words is None:
-            return unfused
-        scale = float(jnp.exp(model.logit_scale[...]))
-
-        def fused(features: Float16[np.ndarray, "b t d"]) -> Any:
-            logits = on_devices.logits(features.astype(np.float32), codes, words)
-            return logits / scale, unfused(features)[1]
-
-        return fused
-
     def _best(self, score: scan.Score, queries: int, top: int) -> scan.Found:
-        return scan.best(self._blocks(queries), score, queries, min(top, max(len(self), 1)))
-
-    def _blocks(self, queries: int) -> Iterator[scan.Block]:
-        size = scan.block_size(self.frames, self._contents.width, queries, len(self))
-        return scan.blocks(self._shards(), size)
-
-    def _numbers(self) -> list[int]:
-        """The shards with clips that count."""
-        return [number for number, shard in enumerate(self._contents.shards) if shard.kept]
-
-    def _shards(self) -> Iterator[tuple[int, list[int], np.ndarray]]:
-        """Number, clips that count, and features of each shard; one is mapped at a time."""
-        for number in self._numbers():
-            check = number not in self._checked
-            features = features_of(self.folder, self._contents, number, check=check)
-            self._checked.add(number)
-            yield number, self._contents.shards[number].kept, features
-            del features
-
-    def _row(self, number: int, place: int) -> Row:
-        if self._rows[0] != number:
-            self._rows = number, rows_of(self.folder, self._contents, number)
-        return self._rows[1][place]
-
-    def _clip(self, number: int, place: int) -> Clip:
-        row = self._row(number, place)
-        return Clip(
-            os.path.join(self._contents.roots[row.root], row.path),
-            np.zeros((self.frames, 0, 0, 3), np.uint8),
-            np.array(row.indices, np.int64),
-            np.array(row.seconds, np.float64),
-            row.total,
-            row.duration,
-            row.note,
-        )
+        found = self._reader.blocks(queries)
+        return scan.best(found, score, queries, min(top, max(len(self), 1)))
 
     def _hit(self, score: Any, frame: Any, place: Any, words: Vocabulary | None) -> Hit:
         number, inside = map(int, place)
-        clip, named = self._clip(number, inside), None
+        clip, named = self._reader.clip(number, inside), None
         if words is not None:
-            shard = features_of(self.folder, self._contents, number, check=False)
+            features = self._reader.features(number, inside)
             metric = self.predictor.model.config.assignment
-            ids = words.nearest(shard[inside].astype(np.float32), 1, metric).ids[:, 0]
+            ids = words.nearest(features, 1, metric).ids[:, 0]
             named = tuple(words.words[i] for i in ids)
         return Hit(
             clip.name, float(score), float(clip.seconds[int(frame)]),

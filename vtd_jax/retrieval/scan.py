@@ -5,9 +5,10 @@ However many clips there are, a pass takes the memory of two blocks and of one m
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float16, Int, Int64
 
@@ -46,7 +47,7 @@ class Found(NamedTuple):
 
 
 # (scores [B, Q], best frames [B, Q]) of the features of a block
-Score = Callable[[Float16[np.ndarray, "b t d"]], tuple[Array, Array]]
+Score = Callable[[Float16[np.ndarray, "b t d"]], tuple[Any, Any]]
 
 
 def block_size(frames: int, width: int, queries: int, clips: int) -> int:
@@ -118,7 +119,7 @@ def best(found: Iterator[Block], score: Score, queries: int, top: int) -> Found:
     return kept if before is None else _merged(kept, *before, top)
 
 
-def _merged(kept: Found, places: np.ndarray, scores: Array, frames: Array, top: int) -> Found:
+def _merged(kept: Found, places: np.ndarray, scores: Any, frames: Any, top: int) -> Found:
     """The best of those before and of a block."""
     count, queries = len(places), len(kept.scores)
     new = np.asarray(scores)[:count].T
@@ -160,7 +161,9 @@ def text_scores(
     similarity = discretize.cosine(features, codes)
     frames = similarity.argmax(axis=1)
     if pooling == "mean":
-        return discretize.cosine(features.mean(axis=1, keepdims=True), codes)[:, 0], frames
+        # in float32: the mean of float16 numbers is one
+        mean = features.astype(jnp.float32).mean(axis=1, keepdims=True)
+        return discretize.cosine(mean, codes)[:, 0], frames
     weights = discretize.confidence(similarity, temperature, confidence)
     return (weights * similarity).sum(axis=1) / weights.sum(axis=1), frames
 

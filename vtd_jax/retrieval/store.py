@@ -39,8 +39,8 @@ FILE = "index.json"
 _KIND, _FORMAT = "index of videos", 1
 # clips of a shard, fewer where they would have more bytes
 _CLIPS, _SHARD_BYTES = 256, 2**26
-# numbers of a frame's features; the widest CLIPs have 1536
-_WIDTH = 8192
+# numbers of a frame's features, the widest CLIPs have 1536; and shards, 25 million clips
+_WIDTH, _SHARDS = 8192, 100_000
 
 _Text = Annotated[str, msgspec.Meta(max_length=TEXT_CHARACTERS)]
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS)]
@@ -154,7 +154,7 @@ class _About(TypedDict):
     preprocess: _Text
     settings: _Settings
     roots: list[_Path]
-    shards: list[Shard]
+    shards: Annotated[list[Shard], msgspec.Meta(max_length=_SHARDS)]
 
 
 def file_names(number: int) -> tuple[str, str]:
