@@ -116,10 +116,9 @@ def main(*given: str) -> str:
 def _closing(folder: Path, done: Summary) -> str:
     if done.missing:
         what = "taken out" if DROP_MISSING.value else "kept; --drop_missing takes them out"
-        log(
-            f"note: {counted(len(done.missing), 'video')} of the index are gone, such as "
-            f"{listed([utf8(name) for name in done.missing], 3)}: {what}"
-        )
+        names = listed([utf8(name) for name in done.missing], 3)
+        count = counted(len(done.missing), "video")
+        log(f"note: gone, such as {names}: {count} of the index; {what}")
     parts = [f"{done.added} added", f"{done.unchanged} unchanged"]
     parts += [f"{done.changed} encoded again"] if done.changed else []
     said = f"{folder}: {counted(done.clips, 'video')} ({', '.join(parts)})"

@@ -77,12 +77,13 @@ class Files:
             text = json.dumps({"about": about, "queries": queries}, ensure_ascii=False, indent=1)
             write_text(self.json, text + "\n")
         if self.csv is not None:
-            rows = [["query", "rank", "video", "score", "second", "frame", "duration", "words"]]
+            names = ["video", "score", "second", "frame", "duration", "words"]
+            rows: list[list[Any]] = [["query", "rank", *names]]
             for one in found:
                 for rank, hit in enumerate(one.hits, start=1):
                     cells = hit.to_dict()
                     cells["words"] = " | ".join(cells.get("words", []))
-                    rows.append([one.query, rank, *(cells[name] for name in rows[0][2:])])
+                    rows.append([one.query, rank, *(cells[name] for name in names)])
             write_text(self.csv, csv_text(rows))
 
 

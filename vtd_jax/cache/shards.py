@@ -71,7 +71,7 @@ def write_shard(file: Path, rows: Float[np.ndarray, "..."]) -> str:
       OSError: no space, or no permission.
     """
     rows = np.ascontiguousarray(rows)
-    crc = f"{zlib.crc32(rows):08x}"
+    crc = f"{zlib.crc32(rows.data):08x}"
     with replacing(file) as part, part.open("wb") as out:
         out.write(safetensors.save({_ROWS: rows}, {_CRC: crc}))
     return crc

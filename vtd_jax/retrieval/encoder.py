@@ -85,7 +85,7 @@ def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[st
             )
         model = f"openai:{said}" if said in OPENAI else said
         named = found_in(file, model)
-    kept = {name: contents.settings.get(name) for name in SETTINGS}
+    kept: dict[str, Any] = {name: contents.settings.get(name) for name in SETTINGS}
     given = {name: value for name, value in settings.items() if value is not None}
     with named:
         predictor = load(os.fspath(model), **(kept | given))

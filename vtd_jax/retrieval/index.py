@@ -106,7 +106,7 @@ class Index:
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
         source = predictor.description if isinstance(model, Predictor) else os.fspath(model)
         summary = build(
-            Path(folder), list(map(os.fspath, videos)), predictor, source=source, settings=settings,
+            Path(folder), [os.fspath(video) for video in videos], predictor, source=source, settings=settings,
             frames=frames, workers=workers, restart=restart,
         )  # fmt: skip
         index = cls.open(folder, predictor)
@@ -120,9 +120,11 @@ class Index:
         Raises:
           UserError: as `vtd_jax.load`, or it has another image tower than the index.
         """
-        if self._predictor is None:
-            self._predictor = load_encoder(self.folder, self.about, self._model, self._settings)
-        return self._predictor
+        found = self._predictor
+        if found is None:
+            found = load_encoder(self.folder, self.about, self._model, self._settings)
+            self._predictor = found
+        return found
 
     @property
     def about(self) -> Contents:
@@ -185,10 +187,8 @@ class Index:
         words = None if vocabulary is None else predictor.encode_vocabulary(vocabulary)
         codes = predictor.encode_words(queries)
         score = text_score(predictor, codes, words_of_fusion(predictor, words))
-        found = [
-            [self._hit(*one, words) for one in zip(*rows)]
-            for rows in zip(*self._best(score, len(queries), top))
-        ]
+        best = self._best(score, len(queries), top)
+        found = [self._hits(best, query, words) for query in range(len(queries))]
         return found[0] if single else found
 
     def similar(
@@ -220,7 +220,7 @@ class Index:
         words = None if vocabulary is None else self.predictor.encode_vocabulary(vocabulary)
         features = np.asarray(example.features)
         found = self._best(lambda block: scan.example_scores(block, features), 1, top)
-        return [self._hit(*one, words) for one in zip(*(rows[0] for rows in found))]
+        return self._hits(found, 0, words)
 
     def classify(
         self,
@@ -271,18 +271,23 @@ class Index:
         found = self._reader.blocks(queries)
         return scan.best(found, score, queries, min(top, max(len(self), 1)))
 
-    def _hit(self, score: Any, frame: Any, place: Any, words: Vocabulary | None) -> Hit:
-        number, inside = map(int, place)
-        clip, named = self._reader.clip(number, inside), None
+    def _hits(self, best: scan.Found, query: int, words: Vocabulary | None) -> list[Hit]:
+        """The clips of one query."""
+        rows = zip(best.scores[query], best.frames[query], best.places[query])
+        return [
+            self._hit(float(score), int(frame), place.tolist(), words)
+            for score, frame, place in rows
+        ]
+
+    def _hit(self, score: float, frame: int, place: list[int], words: Vocabulary | None) -> Hit:
+        number, inside = place
+        (name, row), named = self._reader.row(number, inside), None
         if words is not None:
             features = self._reader.features(number, inside)
             metric = self.predictor.model.config.assignment
             ids = words.nearest(features, 1, metric).ids[:, 0]
-            named = tuple(words.words[i] for i in ids)
-        return Hit(
-            clip.name, float(score), float(clip.seconds[int(frame)]),
-            int(clip.indices[int(frame)]), float(clip.duration), named,
-        )  # fmt: skip
+            named = tuple(str(words.words[i]) for i in ids.tolist())
+        return Hit(name, score, row.seconds[frame], row.indices[frame], row.duration, named)
 
 
 def _check_top(top: int) -> None:

@@ -69,13 +69,18 @@ class Reader:
         shard = features_of(self.folder, self.contents, number, check=False)
         return shard[place].astype(np.float32)
 
-    def clip(self, number: int, place: int) -> Clip:
-        """What is known of one clip; `frames` is empty."""
+    def row(self, number: int, place: int) -> tuple[str, Row]:
+        """The name of one clip, and what is known of it."""
         if self._rows[0] != number:
             self._rows = number, rows_of(self.folder, self.contents, number)
         row = self._rows[1][place]
+        return os.path.join(self.contents.roots[row.root], row.path), row
+
+    def clip(self, number: int, place: int) -> Clip:
+        """One clip as it was read from its video; `frames` is empty."""
+        name, row = self.row(number, place)
         return Clip(
-            os.path.join(self.contents.roots[row.root], row.path),
+            name,
             np.zeros((self.contents.frames, 0, 0, 3), np.uint8),
             np.array(row.indices, np.int64),
             np.array(row.seconds, np.float64),
