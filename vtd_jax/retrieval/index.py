@@ -106,7 +106,7 @@ class Index:
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
         source = predictor.description if isinstance(model, Predictor) else os.fspath(model)
         summary = build(
-            Path(folder), [os.fspath(video) for video in videos], predictor, source=source, settings=settings,
+            Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
             frames=frames, workers=workers, restart=restart,
         )  # fmt: skip
         index = cls.open(folder, predictor)
