@@ -58,7 +58,7 @@ def test_the_path_of_an_encoder_is_not_opened(index, tmp_path):
     _changed(index, model=str(secret))
     harness.check_refused(
         "search", [str(index), "red circle"], folder=tmp_path, trace=True, secrets=[secret],
-        texts=["a path, which is not opened because an index says so: give --model="],
+        texts=["a path is not opened because an index says so: give --model="],
     )  # fmt: skip
 
 

@@ -12,8 +12,7 @@ from support.small_model import LABELS, WORDS
 from vtd_jax.clip.hub import consent
 from vtd_jax.errors import UserError
 from vtd_jax.predict.results import Explanation, Prediction
-from vtd_jax.retrieval import encoder, scan
-from vtd_jax.retrieval.index import Hit, Index
+from vtd_jax.retrieval import Hit, Index, encoder, scan
 from vtd_jax.retrieval.store import read_contents, write_contents
 
 TEXTS = ["red circle", "a dog", "綱引き"]
@@ -184,7 +183,7 @@ def test_a_path_that_an_index_says_is_not_opened(index, tmp_path, path, monkeypa
     )
     monkeypatch.setattr(encoder, "load", None)
     found = Index.open(tmp_path)
-    with pytest.raises(UserError, match="a path, which is not opened because an index says so"):
+    with pytest.raises(UserError, match="a path is not opened because an index says so"):
         found.search("a dog")
 
 

@@ -80,8 +80,8 @@ def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[st
     if model is None:
         if said != TINY and said not in OPENAI and not is_marked(said):
             raise UserError(
-                f"{file}: was made with {said}, a path, which is not opened because an index says "
-                f"so: give {setting('model', said)}"
+                f"{file}: was made with {said}, no name of weights, and a path is not opened "
+                f"because an index says so: give {setting('model', said)}"
             )
         model = f"openai:{said}" if said in OPENAI else said
         named = found_in(file, model)

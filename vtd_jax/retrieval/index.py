@@ -273,11 +273,12 @@ class Index:
 
     def _hits(self, best: scan.Found, query: int, words: Vocabulary | None) -> list[Hit]:
         """The clips of one query."""
-        rows = zip(best.scores[query], best.frames[query], best.places[query])
-        return [
-            self._hit(float(score), int(frame), place.tolist(), words)
-            for score, frame, place in rows
-        ]
+        scores, frames = best.scores[query].tolist(), best.frames[query].tolist()
+        places = best.places[query].tolist()
+        # by shard, so that what is known of its clips is read once
+        order = sorted(range(len(places)), key=places.__getitem__)
+        found = {i: self._hit(scores[i], frames[i], places[i], words) for i in order}
+        return [found[i] for i in range(len(places))]
 
     def _hit(self, score: float, frame: int, place: list[int], words: Vocabulary | None) -> Hit:
         number, inside = place
