@@ -30,14 +30,14 @@ class Reader:
         """
         self.folder, self.contents = folder, contents
         self._numbers = [number for number, shard in enumerate(contents.shards) if shard.kept]
-        self._checked: set[int] = set()
+        self._count, self._checked = len(contents), set[int]()
         # of the last shard
         self._rows: tuple[int, list[Row]] = (-1, [])
         for number in self._numbers:
             check_files(folder, contents, number)
 
     def __len__(self) -> int:
-        return len(self.contents)
+        return self._count
 
     def check(self) -> None:
         """Reads all files and compares their checksums.

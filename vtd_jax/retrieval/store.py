@@ -131,7 +131,7 @@ class Contents:
         return max(1, min(_CLIPS, _SHARD_BYTES // (2 * self.frames * self.width)))
 
     def __len__(self) -> int:
-        return sum(len(shard.kept) for shard in self.shards)
+        return sum(shard.clips - len(set(shard.dropped)) for shard in self.shards)
 
 
 class _MadeFrom(TypedDict):
