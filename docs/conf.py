@@ -54,7 +54,7 @@ default_role = "code"
 MENU = {
     "index": {
         "Start": "getting-started commands faq",
-        "Use": "predict weights encoders serve",
+        "Use": "predict retrieval weights encoders serve",
         "Data": "data datasets/hmdb51 datasets/ucf101 datasets/ssv2 datasets/kinetics400 "
         "datasets/own beam",
         "Train and evaluate": "train evaluation reproduce results",
@@ -65,7 +65,7 @@ MENU = {
         "": "scenes/base_to_novel scenes/few_shot scenes/zero_shot scenes/fully_supervised "
         "scenes/ablations scenes/irrelevant",
     },
-    "api/index": {"": "prediction model clip video training base"},
+    "api/index": {"": "prediction retrieval model clip video training base"},
 }
 
 # an address like https://github.com/OWNER/vtd_jax/blob/main; without one, files of the code that

@@ -41,7 +41,7 @@ def run(
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
       positional: names of the arguments without a flag, which `main` is called with; the first
-        `needed` must be given.
+        `needed` must be given. With "…" as the last one there may be any number.
       keeps_programs: whether what it compiles is kept on disk for its next start; not where
         compiling is measured.
       device: whether JAX's devices are started first, so that a missing one is reported at once.
@@ -126,6 +126,7 @@ def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: in
         raise UserError(
             f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help"
         )
-    if not needed <= len(arguments) <= len(positional):
+    many = positional[-1:] == ("…",)
+    if len(arguments) < needed or (len(arguments) > len(positional) and not many):
         expected = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
         raise UserError(f"expected {expected}, got {' '.join(arguments) or 'nothing'}; see --help")

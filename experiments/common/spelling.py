@@ -24,6 +24,7 @@ _OWN = {"checkpoint": "--checkpoint"}
 def _functions() -> dict[str, str]:
     """Library function -> the command or flag that does the same."""
     return {
+        "Index.build": program.spelled("index"),
         "build_records": program.spelled("build_data"),
         "check_videos": "--check_only",
         "evaluate": program.mention("evaluate"),
@@ -38,7 +39,8 @@ def _functions() -> dict[str, str]:
 def _others() -> dict[str, str]:
     """Settings that belong to another command."""
     build = program.spelled("build_data") if program.is_vtd() else "build_data"
-    return {f"build_records.{name}": f"{build} --{name}" for name in ("labels", "overwrite")}
+    of_records = {f"build_records.{name}": f"{build} --{name}" for name in ("labels", "overwrite")}
+    return of_records | {"Index.build.restart": f"{program.spelled('index')} --restart"}
 
 
 def flag_names(flags: Collection[str]) -> Names:

@@ -22,9 +22,11 @@ _WEIGHTS = {
     "benchmark": (),
     "convert": ("source",),
     "export": ("checkpoint",),
+    "index": ("model", "clip"),
     "predict": ("model", "clip"),
     "report": ("model", "clip"),
     "reproduce": ("clip",),
+    "search": ("model", "clip"),
 }
 
 

@@ -76,6 +76,10 @@ COMMANDS = {
         (f"--workdir={folder / 'run'}", f"--out={out}.safetensors"),
         f"wrote {out}.safetensors: ",
     ),
+    "index": lambda folder, out: (
+        (folder / "base_val", f"--out={out}", "--frames=2"),
+        f"{out}: 5 videos (5 added, 0 unchanged)",
+    ),
     "parity": lambda folder, out: (("--help",), "Try --helpfull"),
     "predict": lambda folder, out: (
         (
@@ -101,6 +105,7 @@ COMMANDS = {
         ("--table=base_to_novel", "--splits=1", "--dry_run", f"--workdir={out}"),
         " runs, about ",
     ),
+    "search": lambda folder, out: (("--help",), "Try --helpfull"),
     "show_batch": lambda folder, out: (
         (f"--out={out}.png",),
         f"wrote {out}.png: ",

@@ -15,8 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 import vtd_jax
-from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import check_ours
+from vtd_jax.cache.shards import ENDING, make_folder, read_rows, write_rows
 from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
@@ -40,7 +40,7 @@ PAUSE = 10.0
 
 # part of every folder's name; counts up when the meaning of files changes, so that files of another
 # format or version are ignored
-_FORMAT = 2
+_FORMAT = 3
 # what messages call the rows
 _WHAT = "frame features"
 
@@ -257,7 +257,7 @@ class FeatureStore:
 
 
 def _file(folder: Path, start: int) -> Path:
-    return folder / f"{start // SHARD:05d}.npy"
+    return folder / f"{start // SHARD:05d}{ENDING}"
 
 
 def encode_views(frames: Array, state: nnx.State, *, graphdef: Any) -> Float[Array, "..."]:
