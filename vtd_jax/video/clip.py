@@ -10,9 +10,13 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
+from vtd_jax.video.clips.by_index import read_by_index
 from vtd_jax.video.scaling.fit import RELEASE, Fit
 
+# how far a file is looked at: by its index, or every frame
+CHECKS = ("index", "full")
 Video = str | os.PathLike | np.ndarray
 
 
@@ -54,12 +58,21 @@ class TimedFrame(NamedTuple):
 
 
 def read_clip(
-    video: Video, frames: int, size: int, *, fps: float | None = None, fit: Fit = RELEASE
+    video: Video,
+    frames: int,
+    size: int,
+    *,
+    fps: float | None = None,
+    fit: Fit = RELEASE,
+    check: str = "index",
 ) -> Clip:
     """The centre of each of T uniform segments of a video (docs/method.md, section 6).
 
-    A file is decoded to its end, in one pass and with one frame in memory beside those that are
-    kept; a file whose container states another number of frames than decode is read a second time.
+    With `check="full"` a file is decoded to its end, in one pass and with one frame in memory
+    beside those that are kept; a file whose container states another number of frames than decode
+    is read a second time. With `check="index"` all its packets are counted and judged, and those
+    are decoded that the wanted frames need. The clip is the same; damage in what is not decoded
+    goes unnoticed. Where the packets do not prove it, the file is decoded to its end after all.
 
     Args:
       video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
@@ -67,20 +80,31 @@ def read_clip(
       size: R, side of the crop in pixels.
       fps: frames a second of an array; files say it themselves.
       fit: how frames are scaled and cropped.
+      check: one of `CHECKS`.
 
     Raises:
       VideoError: no such file, or one that is not a whole video.
-      UserError: an array of another kind, or T below 1.
+      UserError: an array of another kind, T below 1, or another check.
     """
+    check_choice("check", check, CHECKS)
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
     name, path = os.fspath(video), Path(video)
+    if check == "index":
+        found = read_by_index(path, frames, name, lambda image: _fitted(image, size, fit))
+        if found is not None:
+            return _clip(name, *found, frames)
     with decode.reading(path, name) as reader:
         expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
     kept, info = _pass(path, expected, size, name, fit)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name, fit)
+    return _clip(name, kept, info, frames)
+
+
+def _clip(name: str, kept: dict[int, Any], info: decode.VideoInfo, frames: int) -> Clip:
+    indices = sampling.test_indices(info.frames, frames)
     images, seconds = zip(*(kept[int(i)] for i in indices))
     return Clip(
         name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note

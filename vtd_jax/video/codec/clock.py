@@ -86,6 +86,11 @@ class _Track:
         """Seconds at which the last packet is decoded and its length is over."""
         return float(self._end * self.base)
 
+    @property
+    def restarted(self) -> bool:
+        """Whether times started again, so that later ones were moved."""
+        return self._offset != 0
+
     def move(self, packet: av.Packet, sounds: Iterable["_Track"] = ()) -> None:
         """Changes the packet's times.
 
@@ -227,6 +232,11 @@ class Clock:
             self._step = min(self._step or self._seconds, self._seconds - before)
         self._end = self._seconds + length
         return self._seconds
+
+    @property
+    def restarted(self) -> bool:
+        """Whether times of the video started again."""
+        return self._video.restarted
 
     @property
     def span(self) -> float:
