@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import av
 import av.error
@@ -18,6 +18,7 @@ import numpy as np
 from vtd_jax.video import decode, sampling
 from vtd_jax.video.codec import opening
 from vtd_jax.video.codec import plan as decode_plan
+from vtd_jax.video.codec.clock import Stamp
 from vtd_jax.video.codec.headers import Unit
 from vtd_jax.video.codec.opening import Source
 from vtd_jax.video.codec.orientation import shown_shape
@@ -28,15 +29,6 @@ from vtd_jax.video.codec.wholeness import VideoError, VideoInfo
 _KEPT_BYTES = 2**26
 # frames that a decoder holds back at most, to put them into order (H.264, A.3.1)
 _MOST_DELAY = 16
-
-
-class Stamp(NamedTuple):
-    """The times of a packet, or of the frame that is made of it."""
-
-    pts: int | None
-    dts: int | None
-    duration: int | None
-    time_base: Fraction | None = None
 
 
 class _Unsure(Exception):
@@ -264,10 +256,7 @@ def _seconds(decoder: decode.Decoder, seen: _Seen, choice: Choice, lag: int) -> 
     """When the frames are shown, by the clock of a pass over all of them."""
     stamps, clock = seen.stamps, decoder.clock
     if not _has_slots(decoder):
-        return [
-            clock.frame(stamps[i]._replace(time_base=seen.time_base))  # type: ignore[arg-type]
-            for i in choice.shown
-        ]
+        return [clock.frame(stamps[i]._replace(time_base=seen.time_base)) for i in choice.shown]
     # an AVI's frame has the time of the packet that the decoder was given when it came out
     seconds, repeats = [], deque(seen.repeats)
     for number in range(len(stamps) + 1):

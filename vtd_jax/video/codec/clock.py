@@ -15,7 +15,9 @@ After a restart the video continues where it was.
 """
 
 from collections.abc import Iterable
+from fractions import Fraction
 from numbers import Rational
+from typing import NamedTuple
 
 import av
 
@@ -60,6 +62,15 @@ def stated_seconds(container, stream) -> float:
 def _seconds(ticks: int, base: Rational) -> float:
     """`ticks * base` as a float, without the cost of a Fraction."""
     return ticks * base.numerator / base.denominator
+
+
+class Stamp(NamedTuple):
+    """The times of a packet, or of a frame that is not decoded."""
+
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    time_base: Fraction | None = None
 
 
 class _Track:
@@ -210,7 +221,7 @@ class Clock:
             ticks = packet.dts + (packet.duration or 1) - self._first
             self._repeated = float(ticks * packet.time_base)
 
-    def frame(self, frame: av.VideoFrame) -> float:
+    def frame(self, frame: av.VideoFrame | Stamp) -> float:
         """Seconds from the first frame to this one; they never run backwards."""
         self._count += 1
         before, moment = self._seconds, (frame.dts if self._slots else frame.pts)
