@@ -1,7 +1,7 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
 from vtd_jax.video.clips.by_index import read_by_index
+from vtd_jax.video.lists.find import find_videos
 from vtd_jax.video.scaling.fit import RELEASE, Fit
 
 # how far a file is looked at: by its index, or every frame
@@ -182,23 +183,44 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fi
     return Clip("frames", images, indices, seconds, len(video), duration)
 
 
-def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
-    """The videos of an argument that may be one or several; the flag is True for one."""
-    if isinstance(videos, str | os.PathLike) or (
-        isinstance(videos, np.ndarray) and videos.ndim == 4
-    ):
+def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
+    """The videos of an argument that may be one or several; the flag is True for one.
+
+    A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
+    files that it matches. What is not a list is taken as an iterator, whose videos are checked as
+    they are drawn.
+
+    Raises:
+      UserError: anything else, or a folder or glob without videos.
+    """
+    if isinstance(videos, str | os.PathLike):
+        text = os.fspath(videos)
+        is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
+        if is_glob or os.path.isdir(text):
+            return find_videos([text], "video"), False
         return [videos], True
-    if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
+    if isinstance(videos, np.ndarray) and videos.ndim == 4:
+        return [videos], True
+    # a set has no order, and a mapping is no list of its keys
+    others = np.ndarray | bytes | bytearray | Set | Mapping
+    if isinstance(videos, others) or not isinstance(videos, Iterable):
         found = f"a {type(videos).__name__}"
         if isinstance(videos, np.ndarray):
             found = f"an array {list(videos.shape)}"
         raise UserError(
             f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these"
+            "these; or a folder, a glob or an iterator"
         )
+    if not isinstance(videos, Sequence):
+        return map(_checked, videos), False
     for video in videos:
-        if not isinstance(video, str | os.PathLike | np.ndarray):
-            raise UserError(
-                f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
-            )
+        _checked(video)
     return videos, False
+
+
+def _checked(video: Any) -> Video:
+    if not isinstance(video, str | os.PathLike | np.ndarray):
+        raise UserError(
+            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
+        )
+    return video

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from support.coded_files import H264, IN_ORDER, PLANNED, encode
+from support.streams.coded_files import H264, IN_ORDER, PLANNED, encode
 from support.timed_files import index_first, stating, timed_video, with_edits
 from vtd_jax.video import decode, sampling
 from vtd_jax.video.clip import read_clip
