@@ -234,7 +234,7 @@ def test_what_does_not_combine_is_reported(changes, message, tmp_path, monkeypat
     Path("folder.csv").mkdir()
     Path("file").touch()
     with pytest.raises(UserError, match=message):
-        request(**changes).check([])
+        request(**changes).validate([])
 
 
 def test_pages_of_videos_of_one_name():

@@ -7,7 +7,18 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from support.streams.coded_files import FRAMES, IN_ORDER, PLANNED, SKIPPING, VARIED, encode
+from support.streams.coded_files import (
+    FRAMES,
+    H264,
+    HEIGHT,
+    IN_ORDER,
+    PLANNED,
+    SKIPPING,
+    VARIED,
+    WIDTH,
+    encode,
+    packed,
+)
 from vtd_jax.video import decode
 from vtd_jax.video.codec import headers
 from vtd_jax.video.codec import plan as decode_plan

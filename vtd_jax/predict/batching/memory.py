@@ -1,8 +1,9 @@
 """How many frames a device encodes at once: as many as its memory has room for."""
 
 from collections.abc import Sequence
+from typing import Any
 
-import jax
+import jax.numpy as jnp
 
 from vtd_jax.model.vtd_clip import VTDCLIP
 
@@ -14,11 +15,11 @@ _MOST = 256
 _SHARE = 0.5
 
 
-def frames_a_device(devices: Sequence[jax.Device], model: VTDCLIP) -> int:
+def frames_a_device(devices: Sequence[Any], model: VTDCLIP) -> int:
     """Frames that every device encodes at once, a power of two.
 
     Args:
-      devices: of one kind, that hold the model already.
+      devices: JAX's, of one kind, that hold the model already.
       model: of which a device has all weights.
     """
     free = [left for device in devices if (left := _free(device)) is not None]
@@ -28,7 +29,7 @@ def frames_a_device(devices: Sequence[jax.Device], model: VTDCLIP) -> int:
     return min(_MOST, 1 << max(0, room.bit_length() - 1))
 
 
-def _free(device: jax.Device) -> int | None:
+def _free(device: Any) -> int | None:
     """Bytes that a device has left; None where it does not say."""
     stats = device.memory_stats() or {}
     if "bytes_limit" not in stats:
@@ -43,7 +44,7 @@ def frame_bytes(model: VTDCLIP) -> int:
     scores of its attention; a ResNet's first stage holds a few maps of half the frame's side.
     """
     config = model.clip.config
-    itemsize = 2 if model.clip.text.dtype == jax.numpy.bfloat16 else 4
+    itemsize = 2 if model.clip.text.dtype == jnp.bfloat16 else 4
     # as uint8, scaled, and cut into patches
     pixels = 3 * config.image_resolution**2 * 3 * 4
     if config.is_resnet:
