@@ -231,7 +231,7 @@ def measure_device(images: int | None) -> dict[str, Any]:
 def measure_predict(count: int) -> dict[str, Any]:
     """`measure` of predicting many videos, with `count` frames a clip."""
     check_backend()
-    from experiments.benchmark import predicting
+    from experiments.benchmark.predict import stream
     from experiments.benchmark.setting import Options
 
     dtypes = _dtypes() if flags.FLAGS[_DTYPE.name].present else ["float32"]
@@ -242,7 +242,7 @@ def measure_predict(count: int) -> dict[str, Any]:
     )
     folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
     clips = _CLIPS.value or 64
-    return predicting.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+    return stream.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
 
 
 def _dtypes() -> list[str]:

@@ -17,7 +17,6 @@ from support.streams.coded_files import (
     VARIED,
     WIDTH,
     encode,
-    packed,
 )
 from vtd_jax.video import decode
 from vtd_jax.video.codec import headers

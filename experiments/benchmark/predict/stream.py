@@ -114,7 +114,7 @@ def _many(
 
 
 def _tower(on_devices: DeviceModel, frames: np.ndarray) -> None:
-    """Encodes frames that are in memory, batch after batch; one is started before one is awaited."""
+    """Encodes frames that are in memory; a batch is started before the last one is awaited."""
     running: list[jax.Array] = []
     size = on_devices.batch_frames(None)
     for start in range(0, len(frames), size):
