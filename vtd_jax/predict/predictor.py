@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any, Unpack
 
 import jax
@@ -308,7 +308,7 @@ class Predictor:
         return list(results) if isinstance(videos, Sequence) else results
 
     def _results(
-        self, scored: Iterator[Prediction | Explanation | Failure], on_error: str
+        self, scored: Generator[Prediction | Explanation | Failure, None, None], on_error: str
     ) -> Iterator[Prediction | Explanation | Failure]:
         with contextlib.closing(scored):
             for one in scored:

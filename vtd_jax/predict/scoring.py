@@ -2,7 +2,8 @@
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float32
@@ -59,11 +60,11 @@ def score_clip(
 
 def score_videos(
     on_devices: DeviceModel,
-    encoded: Iterator[Encoded | Failure],
+    encoded: Generator[Encoded | Failure, None, None],
     job: Job,
     runner_ups: int | None,
     ahead: int,
-) -> Iterator[Prediction | Explanation | Failure]:
+) -> Generator[Prediction | Explanation | Failure, None, None]:
     """Scores encoded videos, in order.
 
     A device computes in order, and the next batch of frames is under way before a video of the last
@@ -104,7 +105,7 @@ class _Scoring:
     """A video whose scores are under way; explanations are made when they are asked for."""
 
     def __init__(self, on_devices: DeviceModel, one: Encoded, job: Job, runner_ups: int | None):
-        self._logits: Array | None = None
+        self._logits: Any = None
         self.result: Callable[[], Prediction | Explanation]
         if runner_ups is None:
             self._logits = logits = _started(on_devices, one.features, job)
@@ -113,7 +114,7 @@ class _Scoring:
             self.result = lambda: score_clip(on_devices, one.clip, one.features, job, runner_ups)
 
     def is_ready(self) -> bool:
-        return self._logits is None or self._logits.is_ready()
+        return self._logits is None or bool(self._logits.is_ready())
 
 
 def _is_ready(one: _Scoring | Failure) -> bool:

@@ -1,7 +1,7 @@
 """Reading the next videos while one is worked on: a few threads, a few results ahead, in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -12,7 +12,9 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 
 
-def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iterator[Y]:
+def read_ahead(
+    items: Iterable[X], read: Callable[[X], Y], workers: int
+) -> Generator[Y, None, None]:
     """`map(read, items)` in threads; decoders and OpenCV let other threads run meanwhile.
 
     Args:

@@ -106,8 +106,8 @@ def _many(
     ]
     log("compiling")
     few = videos[: -(-2 * predictor.chunk // predictor.frames)]
-    for more in ({}, {"deterministic": True}):
-        list(predictor.stream(few, **more))
+    for deterministic in (False, True):
+        list(predictor.stream(few, deterministic=deterministic))
     predictor.predict(one)
     log(f"{len(jobs)} jobs, {rounds} rounds")
     return interleaved(jobs, rounds, at_least=0, known=[1.0] * len(jobs))

@@ -282,7 +282,8 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
         with pytest.raises(UserError, match=f"another {next(iter(other))}"):
             job.run(asked, videos, model)
     # as version 0.1.0 spelled them, and without a word on preprocessing, which was the release's
-    del first["job"]["preprocess"]
+    for later in ("preprocess", "check", "deterministic"):
+        del first["job"][later]
     left(weights=weights, model=message % "149fc4c32f0b")
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
     assert not path.exists()

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
 
@@ -18,13 +18,14 @@ from vtd_jax.video.read_ahead import read_ahead
 
 # fewer videos are decoded before processes for the others have paid
 _SOME_VIDEOS = 64
-# more threads than this wait for each other: what is not FFmpeg's runs in one at a time
+# 1 to 20 % of a clip's CPU time is Python's (median of 7 real clips: 7 %), which runs in one thread
+# at a time
 _MOST_THREADS = 8
 
 
 def encode(
     on_devices: DeviceModel, videos: Iterable[Video], how: Encoding
-) -> Iterator[Encoded | Failure]:
+) -> Generator[Encoded | Failure, None, None]:
     """Yields the frames of each video and their features, in order.
 
     Args:

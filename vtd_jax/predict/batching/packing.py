@@ -3,9 +3,10 @@
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float32, UInt8
+from jaxtyping import Float32, UInt8
 
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
@@ -63,7 +64,7 @@ class Packer:
     def __init__(self, on_devices: DeviceModel, batch_frames: int):
         self._on_devices, self._size = on_devices, batch_frames
         self._waiting: deque[_Waiting | Failure] = deque()
-        self._running: deque[tuple[_Batch, Array]] = deque()
+        self._running: deque[tuple[_Batch, Any]] = deque()
         self._open, self._started = _Batch(), False
 
     def encode(self, read: Iterator[Clip | Failure]) -> Iterator[Encoded | Failure]:

@@ -30,7 +30,7 @@ class Plan:
 
     packets: list[av.Packet]
     frames: list[int]
-    times: list[int] | None
+    times: list[int | None] | None
 
 
 def make_plan(
@@ -55,11 +55,14 @@ def make_plan(
     if len(packets) != frames:
         return None
     units = CODECS[codec](stream.codec_context.extradata or b"", packets)
-    found = units and choose(units, [p.pts for p in packets] if codec == "h264" else None, wanted)
-    if not found:
+    if not units:
         return None
-    times = [packets[i].pts for i in found.shown] if codec == "h264" else None
-    return Plan([packets[i] for i in found.fed], found.out, times and [times[i] for i in found.out])
+    times = [packet.pts for packet in packets] if codec == "h264" else None
+    found = choose(units, times, wanted)
+    if found is None:
+        return None
+    fed, out = [packets[i] for i in found.fed], found.out
+    return Plan(fed, out, times and [times[found.shown[i]] for i in out])
 
 
 class Choice(NamedTuple):
@@ -93,7 +96,7 @@ def choose(
         return None
     shown = sorted(range(len(units)), key=lambda i: units[i].order)
     in_order = [] if times is None else [times[i] for i in shown]
-    if None in in_order or any(a >= b for a, b in pairwise(in_order)):
+    if any(a is None or b is None or a >= b for a, b in pairwise(in_order)) or None in in_order:
         return None
     # the first packet may carry headers that hold for all
     fed = sorted(_closure(units, {shown[i] for i in wanted}) | {0})
