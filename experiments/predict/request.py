@@ -27,14 +27,18 @@ class Request:
     report: str | None
     figures: str | None
     restart: bool
-    workers: int
+    workers: int | None = None
+    processes: bool | None = None
+    batch_frames: int | None = None
+    check: str = "index"
+    deterministic: bool = False
     truth: str | None = None
     command: str = ""
     date: str = ""
     # other inputs: (name in messages, path)
     inputs: Sequence[tuple[str, str | Path | None]] = ()
 
-    def check(self, videos: Sequence[Path]) -> None:
+    def validate(self, videos: Sequence[Path]) -> None:
         """Refuses flags that do not fit each other, before anything is loaded.
 
         Raises:
@@ -43,6 +47,11 @@ class Request:
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
+        if self.window is not None and self.batch_frames is not None:
+            raise UserError(
+                f"--batch_frames={self.batch_frames}: is for whole videos; with --window every "
+                "video is encoded by itself"
+            )
         if self.window is not None:
             Windows(self.frames or 1, self.window, self.stride, self.threshold)
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):

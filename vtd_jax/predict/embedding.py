@@ -2,8 +2,8 @@
 
 import bisect
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, Unpack, cast
 
 import numpy as np
 from jaxtyping import Float32
@@ -11,10 +11,11 @@ from jaxtyping import Float32
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
 from vtd_jax.texts import check_lengths
-from vtd_jax.video.clip import Video, as_videos, check_frames
+from vtd_jax.video.clip import as_videos, check_frames
 
 
 class Embeds:
@@ -36,11 +37,11 @@ class Embeds:
 
     def encode_videos(
         self,
-        videos: Iterable[Video],
+        videos: Any,
         *,
         frames: int | None = None,
         fps: float | None = None,
-        workers: int = 2,
+        **how: Unpack[How],
     ) -> Iterator[Encoded | Failure]:
         """See `Predictor`."""
         raise NotImplementedError
@@ -73,7 +74,12 @@ class Embeds:
         )
 
     def embed_video(
-        self, video: Any, *, frames: int | None = None, pool: str | None = "mean", workers: int = 2
+        self,
+        video: Any,
+        *,
+        frames: int | None = None,
+        pool: str | None = "mean",
+        **how: Unpack[How],
     ) -> Float32[np.ndarray, "*any d"]:
         """Embeddings of videos for retrieval, of unit length: compare them by their dot products.
 
@@ -84,12 +90,12 @@ class Embeds:
         and fusion, which depend on labels, have no part in them.
 
         Args:
-          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length
-            and size.
+          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, a list of these, a folder, a glob
+            or an iterator, as for `predict`.
           frames: T, frames sampled from a video; None for `self.frames`.
           pool: "mean" is the mean of the frames' unit features, scaled to unit length, as CLIP is
             commonly used for videos; None gives the frames themselves.
-          workers: threads that decode ahead.
+          **how: as for `predict`.
 
         Returns:
           Float32 `[D]`, or `[T, D]` with `pool=None`; for a list of N videos `[N, D]` or
@@ -101,15 +107,15 @@ class Embeds:
         if pool not in ("mean", None):
             raise UserError(f'pool={pool!r}: expected "mean", or None for a vector a frame')
         videos, single = as_videos(video)
-        if not videos:
-            raise UserError("video: an empty list, expected one video or more")
-        found, encoded = [], self.encode_videos(videos, frames=frames, workers=workers)
+        found, encoded = [], self.encode_videos(videos, frames=frames, **how)
         with contextlib.closing(cast(Any, encoded)):
             for one in encoded:
                 if isinstance(one, Failure):
                     raise one.error
                 units = _unit(one.features)
                 found.append(units if pool is None else _unit(units.mean(axis=0)))
+        if not found:
+            raise UserError("video: an empty list, expected one video or more")
         return found[0] if single else np.stack(found)
 
     def embed_text(

@@ -56,16 +56,10 @@ def check_on_error(on_error: str) -> None:
         )
 
 
-def check_numbers(frames: int, fps: float | None, runner_ups: int | None, workers: int) -> None:
-    """Raises a `UserError` for an option of `Predictor.stream` that is out of its range."""
-    if frames < 1:
-        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
-    if fps is not None and not fps > 0:
-        raise UserError(f"fps={fps}: expected frames a second, above 0")
+def check_runner_ups(runner_ups: int | None) -> None:
+    """Raises a `UserError` for a number of further words that is out of its range."""
     if runner_ups is not None and runner_ups < 0:
         raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
-    if workers < 0:
-        raise UserError(f"workers={workers}: expected 0 or more")
 
 
 class Job(NamedTuple):

@@ -2,27 +2,27 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Unpack
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.batching.encode import encode
+from vtd_jax.predict.batching.options import Encoding, How
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.embedding import Embeds
-from vtd_jax.predict.job import Encoded, Failure, Job, check_numbers, check_on_error
+from vtd_jax.predict.job import Encoded, Failure, Job, check_on_error, check_runner_ups
 from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
-from vtd_jax.predict.scoring import score_clip
+from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
-from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
+from vtd_jax.video.clip import as_videos
 from vtd_jax.video.decode import VideoError
-from vtd_jax.video.read_ahead import read_ahead
 from vtd_jax.video.scaling.fit import Fit
 
 # lists of labels whose codebooks are kept in memory
@@ -108,12 +108,14 @@ class Predictor(Embeds):
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
         on_error: str = "raise",
-    ) -> Prediction | Failure | list[Prediction | Failure]:
+        **how: Unpack[How],
+    ) -> Prediction | Failure | list[Prediction | Failure] | Iterator[Prediction | Failure]:
         """Scores labels for one video or several.
 
         Args:
-          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length
-            and size.
+          video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
+            videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
+            of any length and size.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -121,16 +123,20 @@ class Predictor(Embeds):
           fps: frame rate of arrays.
           on_error: "raise" stops at the first video that cannot be read; "return" returns a
             `Failure` for it, and the results of all others.
+          **how: of reading and encoding, see `How`: `batch_frames`, `deterministic`, `check`,
+            `workers`, `processes`.
 
         Returns:
-          A `Prediction`; a list of them for a list.
+          A `Prediction`; a list of them for a list, a folder or a glob; for an iterator an
+          iterator, which takes the memory of a few videos.
 
         Raises:
-          UserError: no labels, or labels that are empty, repeated or too long; an option out of
-            range; with `on_error="raise"` also a file that is not a complete video.
+          UserError: no labels, or labels that are empty, repeated or too long; a folder or glob
+            without videos; an option out of range; with `on_error="raise"` also a file that is not
+            a complete video.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, **options)
+        return self._predict(video, labels, **options, **how)
 
     def explain(
         self,
@@ -142,16 +148,17 @@ class Predictor(Embeds):
         fps: float | None = None,
         runner_ups: int = 4,
         on_error: str = "raise",
-    ) -> Explanation | Failure | list[Explanation | Failure]:
+        **how: Unpack[How],
+    ) -> Explanation | Failure | list[Explanation | Failure] | Iterator[Explanation | Failure]:
         """As `predict`, with the words of the frames, their confidences and contributions.
 
         Args:
-          video, labels, frames, fps, on_error: as for `predict`; the scores are the same.
+          video, labels, frames, fps, on_error, **how: as for `predict`; the scores are the same.
           vocabulary: words that name frames, 1 to millions; None for the labels, as in the method.
           runner_ups: further words for each frame, nearest first.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, runner_ups=runner_ups, **options)
+        return self._predict(video, labels, runner_ups=runner_ups, **options, **how)
 
     def timeline(
         self,
@@ -198,57 +205,55 @@ class Predictor(Embeds):
 
     def stream(
         self,
-        videos: Iterable[Video],
+        videos: Any,
         labels: Sequence[str] | None = None,
         *,
         frames: int | None = None,
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
         runner_ups: int | None = None,
-        workers: int = 2,
         on_error: str = "return",
+        **how: Unpack[How],
     ) -> Iterator[Prediction | Explanation | Failure]:
         """Yields one result a video, in order; takes the memory of a few videos.
 
         Args:
-          videos: as for `predict`; read as they are needed.
-          labels, frames, vocabulary, fps, on_error: as for `predict`.
+          videos: as for `predict`; those of an iterator are read as they are needed, a few batches
+            ahead. What it raises is raised after the results of all videos before.
+          labels, frames, vocabulary, fps, on_error, **how: as for `predict`.
           runner_ups: None predicts; a number explains.
-          workers: threads that decode ahead.
 
         Raises:
           UserError: as for `predict`; options and labels are checked by the call itself.
         """
-        frames = self.frames if frames is None else frames
         check_on_error(on_error)
-        check_numbers(frames, fps, runner_ups, workers)
+        check_runner_ups(runner_ups)
+        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
         job = self._job(labels, vocabulary)
-        encoded = self.encode_videos(videos, frames=frames, fps=fps, workers=workers)
-        return self._stream(encoded, job, runner_ups, on_error)
+        encoded = encode(self._on_devices, as_videos(videos)[0], encoding)
+        ahead = encoding.videos_ahead(self._on_devices)
+        scored = score_videos(self._on_devices, encoded, job, runner_ups, ahead)
+        return self._results(scored, on_error)
 
     def encode_videos(
         self,
-        videos: Iterable[Video],
+        videos: Any,
         *,
         frames: int | None = None,
         fps: float | None = None,
-        workers: int = 2,
+        **how: Unpack[How],
     ) -> Iterator[Encoded | Failure]:
         """Yields the frames of each video and their features, in order.
 
         Args:
-          videos: as for `predict`; read as they are needed.
-          frames, fps: as for `predict`.
-          workers: threads that decode ahead.
+          videos: as for `stream`.
+          frames, fps, **how: as for `predict`.
 
         Raises:
-          UserError: an option out of range.
+          UserError: an option out of range, a folder or glob without videos.
         """
-        frames = self.frames if frames is None else frames
-        check_numbers(frames, fps, None, workers)
-        return self._encode(
-            read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
-        )
+        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
+        return encode(self._on_devices, as_videos(videos)[0], encoding)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
@@ -304,34 +309,18 @@ class Predictor(Embeds):
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
     def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
-        """The result of one video, or the list of results of several."""
+        """The result of one video; the list, or iterator, of results of several."""
         videos, single = as_videos(video)
         results = self.stream(videos, labels, **options)
-        return next(results) if single else list(results)
+        if single:
+            return next(results)
+        return list(results) if isinstance(videos, Sequence) else results
 
-    def _stream(
-        self, encoded: Iterator[Encoded | Failure], job: Job, runner_ups: int | None, on_error: str
+    def _results(
+        self, scored: Generator[Prediction | Explanation | Failure, None, None], on_error: str
     ) -> Iterator[Prediction | Explanation | Failure]:
-        with contextlib.closing(encoded):
-            for one in encoded:
-                if isinstance(one, Encoded):
-                    yield score_clip(self._on_devices, one.clip, one.features, job, runner_ups)
-                elif on_error == "raise":
+        with contextlib.closing(scored):
+            for one in scored:
+                if isinstance(one, Failure) and on_error == "raise":
                     raise one.error
-                else:
-                    yield one
-
-    def _encode(self, read: Iterator[Clip | Failure]) -> Iterator[Encoded | Failure]:
-        with contextlib.closing(read):
-            for clip in read:
-                if isinstance(clip, Clip):
-                    # no batch of videos: last digits would depend on the others in it
-                    yield Encoded(clip, self._on_devices.encode_frames(clip.frames))
-                else:
-                    yield clip
-
-    def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
-        try:
-            return read_clip(video, frames, self.size, fps=fps, fit=self.fit)
-        except UserError as error:
-            return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
+                yield one

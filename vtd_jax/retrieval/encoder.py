@@ -9,8 +9,8 @@ import jax
 import numpy as np
 
 from vtd_jax.cache.frame_features import tower_fingerprint
-from vtd_jax.clip.hub.consent import found_in
 from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
+from vtd_jax.console.consent import found_in
 from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import fingerprint_all
 from vtd_jax.predict.loading import load

@@ -1,7 +1,7 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,9 +10,14 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
+from vtd_jax.video.clips.by_index import read_by_index
+from vtd_jax.video.lists.find import find_videos
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
+# how far a file is looked at: by its index, or every frame
+CHECKS = ("index", "full")
 Video = str | os.PathLike | np.ndarray
 # side of a crop that may be asked for, pixels
 _LARGEST = 4096
@@ -56,12 +61,21 @@ class TimedFrame(NamedTuple):
 
 
 def read_clip(
-    video: Video, frames: int, size: int, *, fps: float | None = None, fit: Fit = RELEASE
+    video: Video,
+    frames: int,
+    size: int,
+    *,
+    fps: float | None = None,
+    fit: Fit = RELEASE,
+    check: str = "index",
 ) -> Clip:
     """The centre of each of T uniform segments of a video (docs/method.md, section 6).
 
-    A file is decoded to its end, in one pass and with one frame in memory beside those that are
-    kept; a file whose container states another number of frames than decode is read a second time.
+    With `check="full"` a file is decoded to its end, in one pass and with one frame in memory
+    beside those that are kept; a file whose container states another number of frames than decode
+    is read a second time. With `check="index"` all its packets are counted and judged, and those
+    are decoded that the wanted frames need. The clip is the same; damage in what is not decoded
+    goes unnoticed. Where the packets do not prove it, the file is decoded to its end after all.
 
     Args:
       video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
@@ -69,20 +83,31 @@ def read_clip(
       size: R, side of the crop in pixels.
       fps: frames a second of an array; files say it themselves.
       fit: how frames are scaled and cropped.
+      check: one of `CHECKS`.
 
     Raises:
       VideoError: no such file, or one that is not a whole video.
-      UserError: an array of another kind, or T below 1.
+      UserError: an array of another kind, T below 1, or another check.
     """
+    check_choice("check", check, CHECKS)
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
     name, path = os.fspath(video), Path(video)
+    if check == "index":
+        found = read_by_index(path, frames, name, lambda image: _fitted(image, size, fit))
+        if found is not None:
+            return _clip(name, *found, frames)
     with decode.reading(path, name) as reader:
         expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
     kept, info = _pass(path, expected, size, name, fit)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name, fit)
+    return _clip(name, kept, info, frames)
+
+
+def _clip(name: str, kept: dict[int, Any], info: decode.VideoInfo, frames: int) -> Clip:
+    indices = sampling.test_indices(info.frames, frames)
     images, seconds = zip(*(kept[int(i)] for i in indices))
     return Clip(
         name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note
@@ -216,23 +241,44 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fi
     return Clip("frames", images, indices, seconds, len(video), duration)
 
 
-def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
-    """The videos of an argument that may be one or several; the flag is True for one."""
-    if isinstance(videos, str | os.PathLike) or (
-        isinstance(videos, np.ndarray) and videos.ndim == 4
-    ):
+def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
+    """The videos of an argument that may be one or several; the flag is True for one.
+
+    A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
+    files that it matches. What is not a list is taken as an iterator, whose videos are checked as
+    they are drawn.
+
+    Raises:
+      UserError: anything else, or a folder or glob without videos.
+    """
+    if isinstance(videos, str | os.PathLike):
+        text = os.fspath(videos)
+        is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
+        if is_glob or os.path.isdir(text):
+            return find_videos([text], "video"), False
         return [videos], True
-    if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
+    if isinstance(videos, np.ndarray) and videos.ndim == 4:
+        return [videos], True
+    # a set has no order, and a mapping is no list of its keys
+    others = np.ndarray | bytes | bytearray | Set | Mapping
+    if isinstance(videos, others) or not isinstance(videos, Iterable):
         found = f"a {type(videos).__name__}"
         if isinstance(videos, np.ndarray):
             found = f"an array {list(videos.shape)}"
         raise UserError(
             f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these"
+            "these; or a folder, a glob or an iterator"
         )
+    if not isinstance(videos, Sequence):
+        return map(_checked, videos), False
     for video in videos:
-        if not isinstance(video, str | os.PathLike | np.ndarray):
-            raise UserError(
-                f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
-            )
+        _checked(video)
     return videos, False
+
+
+def _checked(video: Any) -> Video:
+    if not isinstance(video, str | os.PathLike | np.ndarray):
+        raise UserError(
+            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
+        )
+    return video

@@ -1,6 +1,7 @@
 """The predicting command: in this process on a small model, and as a command on real clips."""
 
 import csv
+import functools
 import json
 import os
 import sys
@@ -96,8 +97,10 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
 
 def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkeypatch):
     once, again = tmp_path / "once", tmp_path / "again"
+    # the same bits, whichever videos are left
+    asked = functools.partial(request, deterministic=True)
     with pytest.raises(UserError, match="1 of 4"):
-        job.run(request(once), videos, model)
+        job.run(asked(once), videos, model)
     original, seen = job._finish, []
 
     def interrupted(run, video, result, name, ways):
@@ -110,14 +113,17 @@ def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkey
     with pytest.raises(
         KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"
     ):
-        job.run(request(again), videos, model)
+        job.run(asked(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
     with pytest.raises(UserError, match="another frames"):
-        job.run(request(again, frames=3), videos, model)
+        job.run(asked(again, frames=3), videos, model)
+    for other in ({"check": "full"}, {"deterministic": False}):
+        with pytest.raises(UserError, match=f"another {next(iter(other))};"):
+            job.run(asked(again, **other), videos, model)
     monkeypatch.setattr(job, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
-        job.run(request(again), videos, model)
+        job.run(asked(again, batch_frames=3, workers=0), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]
     for name in ("out.csv", "report/index.html", "report/c.html"):
         assert (again / name).read_text() == (once / name).read_text().replace(
@@ -226,6 +232,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
         ({"json": "out.txt"}, r"--json=out.txt: the name must end in \.json"),
         ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
         ({"report": "file"}, "--report=file: is a file"),
+        ({"window": 4.0, "batch_frames": 8}, "--batch_frames=8: is for whole videos"),
         ({"restart": True}, "--restart: there is nothing to throw away"),
     ],
 )
@@ -234,7 +241,7 @@ def test_what_does_not_combine_is_reported(changes, message, tmp_path, monkeypat
     Path("folder.csv").mkdir()
     Path("file").touch()
     with pytest.raises(UserError, match=message):
-        request(**changes).check([])
+        request(**changes).validate([])
 
 
 def test_pages_of_videos_of_one_name():

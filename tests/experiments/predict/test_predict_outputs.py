@@ -221,7 +221,7 @@ def test_outputs_are_checked_before_anything_is_loaded(video, tmp_path):
             UserError,
             match=f"^--{flag}={video}/x{ending}: {video} is a file, and nothing can be below it",
         ):
-            request(tmp_path, **{flag: f"{video}/x{ending}"}).check([video])
+            request(tmp_path, **{flag: f"{video}/x{ending}"}).validate([video])
 
 
 @pytest.fixture

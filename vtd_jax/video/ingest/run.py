@@ -22,7 +22,7 @@ from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.ingest.shards import NotWritten, Staging
-from vtd_jax.video.workers import process_map
+from vtd_jax.video.workers import describe_exit, process_map
 
 # files beside the shards of a Beam build: its id, a video that stops it, and an error that a runner
 # may retry. The processes of a build exchange them, and the next build removes them.
@@ -86,13 +86,6 @@ def kept(staging: Staging, count: int) -> str:
     finished = len(staging.finished(count))
     are = f"{counted(count, 'shard')} {'is' if count == 1 else 'are'} finished"
     return f"; {finished} of {are}, the next build resumes from them" if finished else ""
-
-
-def describe_exit(code: int) -> str:
-    """How a process ended, from its exit code."""
-    if code == -signal.SIGKILL:
-        return "killed, most likely for lack of memory"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
 
 def beam_config(runner: str | None, options: str | None) -> Any:
