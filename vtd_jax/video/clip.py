@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64, UInt8
 from vtd_jax.errors import UserError
 from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
-from vtd_jax.video.clips.by_index import read_by_index
+from vtd_jax.video.clips.by_index import has_index, read_by_index
 from vtd_jax.video.lists.find import find_videos
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
@@ -93,12 +93,18 @@ def read_clip(
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
     name, path = os.fspath(video), Path(video)
-    if check == "index":
-        found = read_by_index(path, frames, name, lambda image: _fitted(image, size, fit))
-        if found is not None:
-            return _clip(name, *found, frames)
+    expected = None
     with decode.reading(path, name) as reader:
-        expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
+        if check == "index" and has_index(reader):
+            found = read_by_index(reader, path, frames, lambda image: _fitted(image, size, fit))
+            if found is not None:
+                return _clip(name, *found, frames)
+        else:
+            expected = reader.expected_frames()
+    if expected is None:
+        with decode.reading(path, name) as reader:
+            expected = reader.expected_frames()
+    expected = sampling.test_indices(max(1, expected), frames)
     kept, info = _pass(path, expected, size, name, fit)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):

@@ -68,7 +68,9 @@ def request(folder=None, **changes) -> job.Request:
 
 
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
-    asked = request(tmp_path / "new", figures=str(tmp_path / "figures"))
+    asked = request(
+        tmp_path / "new", figures=str(tmp_path / "figures"), deterministic=True, check="full"
+    )
     with pytest.raises(
         UserError,
         match=r"^1 of 4 videos could not be read.*wrote .*json",
@@ -82,7 +84,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     assert [video["video"] for video in document["videos"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert document["failed"][0]["video"] == str(videos[1])
     assert document["about"]["labels"] == "5"
-    results = model.explain([videos[0], videos[3]], LABELS)
+    results = model.explain([videos[0], videos[3]], LABELS, deterministic=True)
     for found, result in zip((document["videos"][0], document["videos"][2]), results):
         assert found == json.loads(json.dumps(result.to_dict(2)))
     rows = rows_of(tmp_path / "new/out.csv")

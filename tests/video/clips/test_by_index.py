@@ -67,7 +67,11 @@ def check_same(path, *counts: int) -> None:
 
 def settled(path, frames: int = 4) -> bool:
     """Whether the index is enough."""
-    return by_index.read_by_index(path, frames, str(path), lambda image: image) is not None
+    with decode.reading(path) as reader:
+        found = by_index.has_index(reader) and by_index.read_by_index(
+            reader, path, frames, lambda image: image
+        )
+    return bool(found)
 
 
 def timed(folder, name: str) -> Path:

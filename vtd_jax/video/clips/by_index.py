@@ -23,7 +23,7 @@ from vtd_jax.video.codec.headers import Unit
 from vtd_jax.video.codec.opening import Source
 from vtd_jax.video.codec.orientation import shown_shape
 from vtd_jax.video.codec.plan import Choice
-from vtd_jax.video.codec.wholeness import VideoError, VideoInfo
+from vtd_jax.video.codec.wholeness import VideoInfo
 
 # bytes of packets that are kept between looking and decoding; larger files are read a second time
 _KEPT_BYTES = 2**26
@@ -62,44 +62,42 @@ class _Seen:
             self.kept.append(packet)
 
 
+def has_index(reader: decode.Reader) -> bool:
+    """Whether packets of the video's codec can be read, so that `read_by_index` may be tried."""
+    return reader.decoder.stream.codec_context.name in decode_plan.CODECS
+
+
 def read_by_index(
-    source: Source, frames: int, name: str, keep: Callable[[np.ndarray], Any]
+    reader: decode.Reader, source: Source, frames: int, keep: Callable[[np.ndarray], Any]
 ) -> tuple[dict[int, tuple[Any, float]], VideoInfo] | None:
     """The centres of T segments, as a pass over all frames finds them.
 
     Args:
-      source: path, or the file's bytes.
+      reader: of a video that has an index; used up.
+      source: its path, or the file's bytes.
       frames: T.
-      name: what messages call the video.
       keep: makes what is kept of an RGB image.
 
     Returns:
       `(kept, seconds)` by the frame's index, and what the whole file holds; None where only a pass
       over all frames settles it.
-
-    Raises:
-      VideoError: for a file that cannot be opened, or has more than its limits allow.
     """
-    with decode.reading(source, name) as reader:
-        if reader.decoder.stream.codec_context.name not in decode_plan.CODECS:
+    decoder, seen = reader.decoder, _Seen()
+    try:
+        units = _units(decoder, seen)
+        wanted = set(sampling.test_indices(len(units), frames).tolist())
+        choice = _choice(decoder, units, seen, wanted)
+        lag, images = _decoded(source, reader, seen, choice, wanted, keep)
+        if _has_slots(decoder) and lag == 0 and not all(unit.reference for unit in units):
             return None
-        seen = _Seen()
-        try:
-            units = _units(reader.decoder, seen)
-            wanted = sampling.test_indices(len(units), frames)
-            choice = _choice(reader.decoder, units, seen, set(wanted.tolist()))
-            lag, images = _decoded(source, reader, seen, choice, set(wanted.tolist()), keep)
-            if lag == 0 and not all(unit.reference for unit in units):
-                return None
-            seconds = _seconds(reader.decoder, seen, choice, lag)
-            reader.decoder.decoded = len(units)
-            info = reader.info()
-        except (av.error.FFmpegError, EOFError, _Unsure):
-            return None
-        except VideoError:
-            # judged by the index alone; a pass over all frames finds the reason
-            return None
-    if info.note or reader.decoder.clock.backwards:
+        seconds = _seconds(decoder, seen, choice, lag)
+        decoder.decoded = len(units)
+        info = reader.info()
+    except (av.error.FFmpegError, EOFError, ValueError, ArithmeticError, _Unsure):
+        # a file that is refused (a `ValueError`) is so by its index alone: a pass over all frames
+        # finds the reason
+        return None
+    if info.note or decoder.clock.backwards:
         return None
     return {i: (image, seconds[i]) for i, image in images.items()}, info
 
