@@ -17,7 +17,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import cli, download_flag, limit_flags
+from experiments.common import cli, download_flag, limit_flags, reading_flags
 from experiments.predict import job
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.progress import Progress
@@ -58,13 +58,13 @@ ACTIVATION = flags.DEFINE_enum(
 HEAD_WIDTH = flags.DEFINE_integer(
     "head_width", None, "of its image tower's attention, likewise", lower_bound=1
 )
-WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
 RESTART = flags.DEFINE_bool("restart", False, "discard an existing index")
 DROP_MISSING = flags.DEFINE_bool(
     "drop_missing", False, "take videos out of the index that are gone from the folders given"
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(reading_flags)
 _LOADED = (CLIP, CHECKPOINT, PREPROCESS, DTYPE, ACTIVATION, HEAD_WIDTH)
 
 
@@ -107,7 +107,7 @@ def main(*given: str) -> str:
         done = build(
             folder, given, model, source=source,
             settings={holder.name: holder.value for holder in _LOADED},
-            frames=FRAMES.value, workers=WORKERS.value, restart=RESTART.value,
+            frames=FRAMES.value, how=reading_flags.given(), restart=RESTART.value,
             drop_missing=DROP_MISSING.value, flag="FOLDER", on_plan=plan, on_video=finished,
         )  # fmt: skip
     return _closing(folder, done)

@@ -26,12 +26,11 @@ from typing import Any
 
 from absl import flags
 
-from experiments.common import cli, download_flag, limit_flags, program
+from experiments.common import cli, download_flag, limit_flags, program, reading_flags
 from experiments.predict import job
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
-from vtd_jax.video.clip import CHECKS
 from vtd_jax.video.lists.find import find_videos
 
 VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
@@ -95,36 +94,16 @@ RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted ru
 CACHE = flags.DEFINE_string(
     "cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax"
 )
-WORKERS = flags.DEFINE_integer(
-    "workers",
-    None,
-    "videos decoded at once, ahead of the device; default: 2, beside an accelerator one a core",
-    lower_bound=0,
-)
-PROCESSES = flags.DEFINE_bool(
-    "processes", None, "decode in processes, or threads; default: processes where they pay"
-)
-BATCH_FRAMES = flags.DEFINE_integer(
-    "batch_frames",
-    None,
-    "frames encoded at once, of several videos; default: as memory allows",
-    lower_bound=1,
-)
-CHECK = flags.DEFINE_enum(
-    "check", "index", CHECKS, "of files: by their packets, or full: every frame is decoded"
-)
-DETERMINISTIC = flags.DEFINE_bool(
-    "deterministic", False, "the same bits for a video whatever is beside it; slower"
-)
 flags.DEFINE_integer(
     MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(reading_flags)
 # flags that are fields of a request, and arguments of `vtd_jax.load`
 _REQUEST = (
     LABELS, VOCABULARY, FRAMES, TOP, WINDOW, STRIDE, THRESHOLD, JSON, CSV, REPORT, FIGURES, RESTART,
-    WORKERS, PROCESSES, BATCH_FRAMES, CHECK, DETERMINISTIC, TRUTH,
+    TRUTH,
 )  # fmt: skip
 _MODEL = (CLIP, CHECKPOINT, POOLING, PREPROCESS, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
 
@@ -138,6 +117,7 @@ def main() -> str:
     """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
         **_values(_REQUEST),
+        how=reading_flags.given(),
         command=program.line(),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         inputs=[

@@ -270,11 +270,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
             frames=request.frames,
             vocabulary=words,
             runner_ups=4,
-            workers=request.workers,
-            processes=request.processes,
-            batch_frames=request.batch_frames,
-            check=request.check,
-            deterministic=request.deterministic,
+            **request.how,
         )
         yield from files.slow_told(videos, stream)
         return

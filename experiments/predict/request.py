@@ -8,6 +8,7 @@ from experiments.predict import outputs
 from vtd_jax.errors import UserError
 from vtd_jax.installed.extras import need
 from vtd_jax.outputs import beside_name, check_suffix
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.timeline import Windows
 
 
@@ -27,11 +28,7 @@ class Request:
     report: str | None
     figures: str | None
     restart: bool
-    workers: int | None = None
-    processes: bool | None = None
-    batch_frames: int | None = None
-    check: str = "index"
-    deterministic: bool = False
+    how: How = dataclasses.field(default_factory=How)
     truth: str | None = None
     command: str = ""
     date: str = ""
@@ -47,9 +44,10 @@ class Request:
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
-        if self.window is not None and self.batch_frames is not None:
+        batch_frames = self.how.get("batch_frames")
+        if self.window is not None and batch_frames is not None:
             raise UserError(
-                f"--batch_frames={self.batch_frames}: is for whole videos; with --window every "
+                f"--batch_frames={batch_frames}: is for whole videos; with --window every "
                 "video is encoded by itself"
             )
         if self.window is not None:

@@ -101,7 +101,7 @@ from pathlib import Path
 store._CLIPS = 2
 build(
     Path(sys.argv[1]), [sys.argv[2]], load("tiny"), source="tiny", settings={}, frames=2,
-    workers=0, restart=False, on_video=lambda video, error: time.sleep(float(sys.argv[3])),
+    how={"workers": 0}, restart=False, on_video=lambda video, error: time.sleep(float(sys.argv[3])),
 )
 """
 

@@ -40,7 +40,7 @@ def seen(plain, monkeypatch):
 
 
 def _run(folder, given, model, **options):
-    settings = dict(source="small", settings={}, frames=None, workers=0, restart=False)
+    settings = dict(source="small", settings={}, frames=None, how={"workers": 0}, restart=False)
     return build(folder, list(map(str, given)), model, **(settings | options))
 
 

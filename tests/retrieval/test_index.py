@@ -9,7 +9,7 @@ from retrieval.conftest import predictor
 from retrieval.test_scan import text_reference
 
 from support.small_model import LABELS, WORDS
-from vtd_jax.clip.hub import consent
+from vtd_jax.console import consent
 from vtd_jax.errors import UserError
 from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.retrieval import Hit, Index, encoder, scan

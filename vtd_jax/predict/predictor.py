@@ -77,6 +77,11 @@ class Predictor(Embeds):
         return self._on_devices.fit
 
     @property
+    def on_devices(self) -> DeviceModel:
+        """The model and its compiled programs."""
+        return self._on_devices
+
+    @property
     def chunk(self) -> int:
         """Frames that are encoded at once, over all devices."""
         return self._on_devices.chunk

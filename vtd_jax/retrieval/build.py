@@ -13,7 +13,8 @@ import numpy as np
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
-from vtd_jax.predict.job import Failure, check_numbers
+from vtd_jax.predict.batching.options import Encoding, How
+from vtd_jax.predict.job import Failure
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import utf8
 from vtd_jax.retrieval.encoder import SETTINGS, check_encoder, encoder_fingerprint
@@ -79,7 +80,7 @@ def build(
     source: str,
     settings: Mapping[str, Any],
     frames: int | None,
-    workers: int,
+    how: How,
     restart: bool,
     drop_missing: bool = False,
     flag: str = "videos",
@@ -95,7 +96,7 @@ def build(
       source: its name or path, for the manifest.
       settings: with which it was loaded.
       frames: T; None for that of the index, or the model's default.
-      workers: threads that decode ahead.
+      how: the videos are read and encoded.
       restart: whether to discard an existing index.
       drop_missing: whether videos that are no longer in the folders given leave the index.
       flag: what messages call `given`.
@@ -104,7 +105,7 @@ def build(
     """
     sources = find_sources(given, flag)
     folders = tuple(utf8(os.path.join(os.path.abspath(one), "")) for one in given if isdir(one))
-    check_numbers(predictor.frames if frames is None else frames, None, None, workers)
+    Encoding(predictor.frames if frames is None else frames, **how)
     check_place(folder)
     with locked_outputs([("index", folder, True)]):
         before = None if restart else read_contents(folder)
@@ -113,7 +114,7 @@ def build(
             before = _empty(predictor, source, settings, frames)
             write_contents(folder, before)
         _check_same(folder, before, predictor, frames)
-        return _Builder(folder, before, predictor, workers, on_video).run(
+        return _Builder(folder, before, predictor, how, on_video).run(
             sources, folders, drop_missing, on_plan
         )
 
@@ -180,11 +181,11 @@ class _Builder:
         folder: Path,
         contents: Contents,
         predictor: Predictor,
-        workers: int,
+        how: How,
         on_video: OnVideo,
     ):
         self._folder, self._contents, self._predictor = folder, contents, predictor
-        self._workers, self._on_video = workers, on_video
+        self._how, self._on_video = how, on_video
         self._clips: list[tuple[np.ndarray, Row]] = []
         # clips to be dropped with the next manifest, by shard
         self._dropped: dict[int, list[int]] = {}
@@ -244,9 +245,7 @@ class _Builder:
         """Encodes videos and writes shards; returns those that could not be read."""
         failed = []
         videos = (source.video for source in todo)
-        encoded = self._predictor.encode_videos(
-            videos, frames=self._contents.frames, workers=self._workers
-        )
+        encoded = self._predictor.encode_videos(videos, frames=self._contents.frames, **self._how)
         try:
             for source, one in zip(todo, encoded):
                 # what changed is no longer what the index says, whether it can be read or not

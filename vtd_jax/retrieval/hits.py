@@ -8,7 +8,6 @@ import numpy as np
 from jaxtyping import Array, Float16, Float32
 
 from vtd_jax.errors import UserError
-from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.printable import utf8
@@ -45,11 +44,6 @@ class Hit:
             "duration": round(self.duration, 3),
         }
         return found if self.words is None else found | {"words": list(self.words)}
-
-
-def devices_of(predictor: Predictor) -> DeviceModel:
-    """The compiled programs of a predictor."""
-    return predictor._on_devices
 
 
 def words_of_fusion(predictor: Predictor, words: Vocabulary | None) -> Vocabulary | None:
@@ -93,7 +87,7 @@ def text_score(
     scale = float(jnp.exp(predictor.model.logit_scale[...]))
 
     def fused(features: Float16[np.ndarray, "b t d"]) -> tuple[Any, Any]:
-        logits = devices_of(predictor).logits(features.astype(np.float32), codes, words)
+        logits = predictor.on_devices.logits(features.astype(np.float32), codes, words)
         return logits / scale, unfused(features)[1]
 
     return fused

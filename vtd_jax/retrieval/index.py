@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 
 from vtd_jax.errors import UserError, function
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.job import Encoded, Failure, Job
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.programs import Vocabulary
-from vtd_jax.predict.results import Explanation, Prediction, facts
-from vtd_jax.predict.scoring import score_clip
+from vtd_jax.predict.results import Explanation, Prediction
+from vtd_jax.predict.scoring import facts, score_clip
 from vtd_jax.predict.words import check_texts
 from vtd_jax.retrieval import scan
 from vtd_jax.retrieval.build import Summary, build
 from vtd_jax.retrieval.encoder import load_encoder
-from vtd_jax.retrieval.hits import Hit, devices_of, text_score, words_of_fusion
+from vtd_jax.retrieval.hits import Hit, text_score, words_of_fusion
 from vtd_jax.retrieval.reader import Reader
 from vtd_jax.retrieval.store import FILE, Contents, read_contents
 
@@ -78,7 +79,7 @@ class Index:
         model: Any = "tiny",
         *,
         frames: int | None = None,
-        workers: int = 2,
+        how: How | None = None,
         restart: bool = False,
         **settings: Any,
     ) -> "Index":
@@ -92,7 +93,7 @@ class Index:
           videos: files, folders and globs.
           model: a `Predictor`, or a source for `vtd_jax.load`.
           frames: T for each video; None for those of the index, or the model's default.
-          workers: threads that decode ahead.
+          how: the videos are read and encoded, such as `{"check": "full"}`.
           restart: whether to discard an existing index.
           settings: for `vtd_jax.load`.
 
@@ -107,7 +108,7 @@ class Index:
         source = predictor.description if isinstance(model, Predictor) else os.fspath(model)
         summary = build(
             Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
-            frames=frames, workers=workers, restart=restart,
+            frames=frames, how=how or {}, restart=restart,
         )  # fmt: skip
         index = cls.open(folder, predictor)
         index.summary = summary
@@ -253,13 +254,13 @@ class Index:
         job = Job(checked, codebook, words)
         if runner_ups is None:
             return self._predictions(job)
-        on_devices = devices_of(predictor)
+        on_devices = predictor.on_devices
         return (
             score_clip(on_devices, one.clip, one.features, job, runner_ups) for one in iter(self)
         )
 
     def _predictions(self, job: Job) -> Iterator[Prediction]:
-        on_devices = devices_of(self.predictor)
+        on_devices = self.predictor.on_devices
         for block in self._reader.blocks(len(job.labels)):
             features = block.features.astype(np.float32)
             logits = on_devices.logits(features, job.codebook, job.vocabulary)

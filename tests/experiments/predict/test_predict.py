@@ -54,12 +54,16 @@ def rows_of(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
+HOW = {"batch_frames", "check", "deterministic", "workers"}
+
+
 def request(folder=None, **changes) -> job.Request:
     """What the flags' defaults ask for; with a folder, all files in it."""
     fields = dict.fromkeys(
         ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
     )
-    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=2)
+    how = {"workers": 2} | {name: changes.pop(name) for name in HOW & changes.keys()}
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, how=how)
     if folder is not None:
         fields |= dict(
             json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report"
