@@ -103,7 +103,9 @@ def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) ->
     if run.truth is not None:
         job["truth"] = _fingerprint([f"{video}\0{label}" for video, label in run.truth.items()])
     if run.request.window is None:
-        job |= {name: run.request.how.get(name) for name in ("check", "deterministic")}
+        how = run.request.how
+        job |= {"check": how.get("check", "index")}
+        job |= {"deterministic": how.get("deterministic", False)}
     outputs = {flag: getattr(run.request, flag) for flag in ("json", "csv", "report", "figures")}
     return job | {"outputs": outputs}
 

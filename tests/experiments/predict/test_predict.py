@@ -22,6 +22,7 @@ from support.video_files import make_video
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.console import progress, status
 from vtd_jax.errors import UserError
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.scenes.render import render_still
 
@@ -54,15 +55,12 @@ def rows_of(path):
     return list(csv.DictReader(path.read_text().splitlines()))
 
 
-HOW = {"batch_frames", "check", "deterministic", "workers"}
-
-
 def request(folder=None, **changes) -> job.Request:
     """What the flags' defaults ask for; with a folder, all files in it."""
     fields = dict.fromkeys(
         ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
     )
-    how = {"workers": 2} | {name: changes.pop(name) for name in HOW & changes.keys()}
+    how = {"workers": 2} | {n: changes.pop(n) for n in How.__annotations__ if n in changes}
     fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, how=how)
     if folder is not None:
         fields |= dict(
@@ -346,9 +344,6 @@ def test_real_clips_as_a_command(shared_dir, tmp_path):
     assert "<p class=notice role=note>The small CLIP of this package knows coloured" in index
     assert "<dt>command</dt><dd><bdi>python -m experiments.predict --video=" in index
     document = json.loads((tmp_path / "out.json").read_text())
-    assert [Path(video["video"]).suffix for video in document["videos"]] == [
-        ".mp4",
-        ".avi",
-        *[".mp4"] * 5,
-    ]
+    kinds = [Path(video["video"]).suffix for video in document["videos"]]
+    assert kinds == [".mp4", ".avi", *[".mp4"] * 5]
     assert len(list((tmp_path / "report").glob("*.html"))) == 8
