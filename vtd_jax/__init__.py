@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vtd_jax.predict.loading import load
     from vtd_jax.predict.predictor import Predictor
     from vtd_jax.predict.results import Explanation, Prediction, Timeline
+    from vtd_jax.retrieval.index import Index
     from vtd_jax.video.clip import read_video
 
 __version__ = "0.1.0"
@@ -30,6 +31,7 @@ __all__ = [
     "CLIPConfig",
     "Explanation",
     "Failure",
+    "Index",
     "ModelConfig",
     "Prediction",
     "Predictor",
@@ -48,6 +50,7 @@ _MODULES = {
     "CLIPConfig": "clip.config",
     "Explanation": "predict.results",
     "Failure": "predict.job",
+    "Index": "retrieval.index",
     "ModelConfig": "model.config",
     "Prediction": "predict.results",
     "Predictor": "predict.predictor",

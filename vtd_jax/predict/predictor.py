@@ -21,7 +21,7 @@ from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
-from vtd_jax.video.clip import as_videos
+from vtd_jax.video.clip import as_videos, local
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.scaling.fit import Fit
 
@@ -120,7 +120,7 @@ class Predictor(Embeds):
         Args:
           video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
             videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
-            of any length and size.
+            of any length and size. An address (`https://…`, `gs://…`) is copied after a question.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -202,7 +202,8 @@ class Predictor(Embeds):
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
-            return make_timeline(self._on_devices, os.fspath(video), job, plan, on_progress)
+            path = os.fspath(local(video))
+            return make_timeline(self._on_devices, path, job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise

@@ -34,6 +34,12 @@ class Index:
         for prediction in index.classify(["arm wrestling", "hugging"]):
             print(prediction.video, prediction.label)
 
+    Example:
+      >>> import vtd_jax
+      >>> index = vtd_jax.Index.build("clips.index", ["clip.mp4"], "tiny", frames=4)
+      >>> len(index), [hit.video.rpartition("/")[2] for hit in index.search("red ring", top=1)]
+      (1, ['clip.mp4'])
+
     `len(index)` counts the clips. Pictures are not kept: `clip.frames` of an `Encoded` is empty.
     A shard's checksum is compared when it is first read.
 

@@ -14,6 +14,7 @@ from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
 from vtd_jax.video.clips.by_index import has_index, read_by_index
 from vtd_jax.video.lists.find import find_videos
+from vtd_jax.video.lists.remote import fetched, fetched_file, holds_one, is_address
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
 # how far a file is looked at: by its index, or every frame
@@ -140,7 +141,7 @@ def read_video(
       (5, 32, 32, 3)
 
     Args:
-      path: of a file.
+      path: of a file, or an address (`https://…`), which is copied after a question.
       frames: T; frames repeat if the video has fewer.
       size: side of the square middle crop, pixels; None keeps whole frames, as they are displayed.
       preprocess: with a size, how frames are scaled to it: "clip" (the default; smoothed, as images
@@ -163,7 +164,7 @@ def read_video(
     if size is not None and not 1 <= size <= _LARGEST:
         raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
     fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
-    return read_clip(path, frames, size or 0, fit=fit)
+    return read_clip(local(path), frames, size or 0, fit=fit)
 
 
 def frames_at(
@@ -251,12 +252,16 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
     """The videos of an argument that may be one or several; the flag is True for one.
 
     A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
-    files that it matches. What is not a list is taken as an iterator, whose videos are checked as
+    files that it matches. Addresses (`https://…`, `gs://…`) are copied first, see
+    `lists.remote.fetched`. What is not a list is taken as an iterator, whose videos are checked as
     they are drawn.
 
     Raises:
       UserError: anything else, or a folder or glob without videos.
     """
+    if is_address(videos):
+        [copies] = fetched([videos])
+        return copies, holds_one(videos, copies)
     if isinstance(videos, str | os.PathLike):
         text = os.fspath(videos)
         is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
@@ -276,10 +281,12 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
             "these; or a folder, a glob or an iterator"
         )
     if not isinstance(videos, Sequence):
-        return map(_checked, videos), False
+        return (local(_checked(video)) for video in videos), False
     for video in videos:
         _checked(video)
-    return videos, False
+    # one question for all of them
+    fetched([video for video in videos if is_address(video)])
+    return [local(video) for video in videos], False
 
 
 def _checked(video: Any) -> Video:
@@ -288,3 +295,8 @@ def _checked(video: Any) -> Video:
             f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
         )
     return video
+
+
+def local(video: Video) -> Video:
+    """A video of this machine: of an address its copy, which is made after a question."""
+    return fetched_file(video) if is_address(video) else video

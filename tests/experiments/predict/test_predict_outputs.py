@@ -72,9 +72,7 @@ def odd(video, tmp_path):
 
 def request(folder: Path, **changes) -> job.Request:
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "figures"))
-    fields |= dict(
-        labels=",".join(LABELS), top=2, threshold=0.25, restart=False, how={"workers": 0}
-    )
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False)
     fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
     return job.Request(**(fields | changes))
 

@@ -51,9 +51,7 @@ def request(**changes) -> job.Request:
     fields = dict.fromkeys(
         ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
     )
-    fields |= dict(
-        labels=",".join(LABELS), top=2, threshold=0.25, restart=False, how={"workers": 0}
-    )
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False)
     return job.Request(**(fields | changes))
 
 

@@ -4,12 +4,16 @@ import sys
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
+import vtd_jax
 from support.hub.server import Fault, serving
 from support.terminal import Terminal
 from vtd_jax.errors import UserError
+from vtd_jax.scenes.render import write_mp4
 from vtd_jax.untrusted import limits
+from vtd_jax.video.clip import as_videos
 from vtd_jax.video.lists import remote
 from vtd_jax.video.lists.find import find_videos
 
@@ -161,3 +165,28 @@ def test_without_the_package(server, monkeypatch):
     monkeypatch.setitem(sys.modules, "aiohttp", None)
     with pytest.raises(UserError, match=r"needs aiohttp: pip install .*hub"):
         find_videos([f"{server.url}/walks/dog.mp4"])
+
+
+def test_the_library_takes_addresses_where_it_takes_paths(server, monkeypatch, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, (6, 32, 48, 3), np.uint8)
+    write_mp4(tmp_path / "a.mp4", frames)
+    content = (tmp_path / "a.mp4").read_bytes()
+    server.files |= {"/walks/a.mp4": content, "/walks/b.mp4": content}
+    one, other = f"{server.url}/walks/a.mp4", f"{server.url}/walks/b.mp4"
+    assert vtd_jax.read_video(one, frames=2).frames.shape == (2, 32, 48, 3)
+    [path], single = as_videos(one)
+    assert (single, path.read_bytes()) == (True, content)
+    paths, single = as_videos([one, other, tmp_path / "a.mp4"])
+    assert (single, len(list(paths))) == (False, 3)
+    drawn, single = as_videos(iter([other]))
+    assert (single, [path.name for path in drawn]) == (False, ["b.mp4"])
+    monkeypatch.setenv("VTD_JAX_DOWNLOAD", "0")
+    with pytest.raises(UserError, match=r"c.mp4: not on this machine"):
+        as_videos([one, f"{server.url}/walks/c.mp4"])
+
+
+def test_folders_of_a_store_are_several_videos(store):
+    paths, single = as_videos("memory://b/cats")
+    assert (single, len(list(paths))) == (False, 2)
+    with pytest.raises(UserError, match="2 videos, expected one file"):
+        as_videos(["memory://b/cats"])

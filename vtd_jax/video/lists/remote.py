@@ -2,12 +2,11 @@
 
 import contextlib
 import json
-import os
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 from urllib.parse import unquote, urlsplit
 
 from vtd_jax.console.consent import amount, ask, check_possible, is_possible
@@ -40,7 +39,7 @@ class _Video(NamedTuple):
     size: int | None
 
 
-def is_address(source: str | os.PathLike) -> bool:
+def is_address(source: Any) -> TypeGuard[str]:
     """Whether this is an address of a server or store; a path of this machine is none."""
     return isinstance(source, str) and bool(scheme_of(source))
 
@@ -55,6 +54,9 @@ def fetched(addresses: Sequence[str]) -> list[list[Path]]:
     Args:
       addresses: each a file; in a store also a folder, for all videos at any depth, or a glob.
 
+    Returns:
+      Of each address a list of paths; of a file's address the one that `fetched_file` returns.
+
     Raises:
       UserError: nothing is there, it cannot be read, or it may not be copied.
     """
@@ -68,6 +70,23 @@ def fetched(addresses: Sequence[str]) -> list[list[Path]]:
     if lacking:
         _copy(list(lacking.values()))
     return [[_place(video.address) for video in videos] for videos in found]
+
+
+def holds_one(address: str, copies: Sequence[Path]) -> bool:
+    """Whether what was `fetched` is the one file at an address, and not of a folder or glob."""
+    return list(copies) == [_place(address)]
+
+
+def fetched_file(address: str) -> Path:
+    """The copy of the one file at an address, see `fetched`.
+
+    Raises:
+      UserError: also for a folder or a glob.
+    """
+    [found] = fetched([address])
+    if not holds_one(address, found):
+        raise UserError(f"{brief(address)}: {counted(len(found), 'video')}, expected one file")
+    return found[0]
 
 
 def _listed(address: str) -> list[_Video]:
