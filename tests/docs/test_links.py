@@ -11,6 +11,7 @@ from support.pages.blocks import ROOT, pages
 # hosts that a page may link to: publishers of the paper, weights, data sets and lists, and badges
 HOSTS = {
     "arxiv.org",
+    "colab.research.google.com",
     "github.com",
     "huggingface.co",
     "img.shields.io",
