@@ -140,6 +140,7 @@ def load(
         class_names=names,
         description=description,
         weights=weights,
+        source=os.fspath(source),
         cache=TextCache(cache),
         devices=devices,
     )

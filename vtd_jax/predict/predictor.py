@@ -46,6 +46,7 @@ class Predictor(Embeds):
       class_names: default labels: those of training, () for zero-shot.
       description: of the model, for tables and pages.
       weights: fingerprint of all weights.
+      source: name or path that it was loaded from; "" for one in memory.
     """
 
     def __init__(
@@ -56,11 +57,12 @@ class Predictor(Embeds):
         class_names: Sequence[str] = (),
         description: str = "",
         weights: str = "",
+        source: str = "",
         cache: TextCache | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.model, self.frames, self.class_names = model, frames, tuple(class_names)
-        self.description, self.weights = description, weights
+        self.description, self.weights, self.source = description, weights, source
         self._cache = TextCache(None) if cache is None else cache
         self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}

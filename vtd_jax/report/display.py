@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -35,7 +35,7 @@ def figure(result: Result, top: int | None, title: str) -> "Figure":
         raise UserError(f"top={top}: expected 1 or more labels")
     if isinstance(result, Timeline):
         return timeline_figure(None, result, top=top or 12, title=title)
-    if isinstance(result, Explanation):
+    if _has_pictures(result):
         return explanation_figure(None, result, top=top or 5, title=title)
     return scores_figure(result, top=top or 5, title=title)
 
@@ -51,7 +51,7 @@ def save(result: Result, path: Path) -> Path:
             "it away"
         )
     about = {"Version": f"vtd_jax {vtd_jax.__version__}"}
-    if isinstance(result, Explanation | Timeline):
+    if isinstance(result, Timeline) or _has_pictures(result):
         pages.write_page(path.parent, result, path.stem, about, _PAGE)
     else:
         pages.write_scores(path, result, about, _PAGE)
@@ -80,7 +80,12 @@ def _prediction(result: Prediction) -> dict[str, Any]:
         "rows": [(label, score, percent(score), "") for label, score in result.top(_LABELS)],
         "more": f"and {counted(more, 'label')} with less" if more > 0 else "",
     }
-    return content | _strip(result) if isinstance(result, Explanation) else content
+    return content | _strip(result) if _has_pictures(result) else content
+
+
+def _has_pictures(result: Result) -> TypeGuard[Explanation]:
+    """Whether there are frames to show; an index of videos keeps none."""
+    return isinstance(result, Explanation) and result.pictures.size > 0
 
 
 def _strip(result: Explanation) -> dict[str, Any]:

@@ -140,11 +140,11 @@ def check_place(folder: Path) -> None:
 
 
 def _discard(folder: Path) -> None:
-    """Removes the files of an index, the manifest first."""
-    remove_tree(folder / FILE)
-    for name in os.listdir(folder):
+    """Removes the files of an index; the manifest last, which says whose they are."""
+    for name in os.listdir(folder) if (folder / FILE).is_file() else ():
         if _OURS.fullmatch(name):
             remove_tree(folder / name)
+    remove_tree(folder / FILE)
 
 
 def _empty(

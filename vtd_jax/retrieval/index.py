@@ -81,7 +81,7 @@ class Index:
     def build(
         cls,
         folder: str | os.PathLike,
-        videos: Sequence[str | os.PathLike],
+        videos: str | os.PathLike | Sequence[str | os.PathLike],
         model: Any = "tiny",
         *,
         frames: int | None = None,
@@ -96,7 +96,7 @@ class Index:
 
         Args:
           folder: for the index; new, empty, or an index of the same model and frames.
-          videos: files, folders and globs.
+          videos: a file, a folder or a glob, or a list of these.
           model: a `Predictor`, or a source for `vtd_jax.load`.
           frames: T for each video; None for those of the index, or the model's default.
           how: the videos are read and encoded, such as `{"check": "full"}`.
@@ -111,7 +111,13 @@ class Index:
             of frames.
         """
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
-        source = predictor.description if isinstance(model, Predictor) else os.fspath(model)
+        source = predictor.source if isinstance(model, Predictor) else os.fspath(model)
+        videos = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
+        for video in videos:
+            if not isinstance(video, str | os.PathLike):
+                raise UserError(
+                    f"videos: a {type(video).__name__}, expected paths of files or folders"
+                )
         summary = build(
             Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
             frames=frames, how=how or {}, restart=restart,

@@ -10,6 +10,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.lists.find import find_videos
+from vtd_jax.video.lists.remote import is_address
 
 
 class Source(NamedTuple):
@@ -48,9 +49,10 @@ def find_sources(given: Sequence[str], flag: str) -> list[Source]:
     """
     roots: dict[Path, str] = {}
     for one in given:
-        root = utf8(os.path.abspath(_root(one)))
         for video in find_videos([one], flag):
-            roots.setdefault(video, root)
+            # the copy of a video at an address has a folder of its own
+            root = video.parent if is_address(one) else _root(one)
+            roots.setdefault(video, utf8(os.path.abspath(root)))
     found: dict[str, Source] = {}
     for video in find_videos(given, flag):
         name, root = utf8(os.path.abspath(video)), roots[video]

@@ -285,7 +285,7 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
     for video in videos:
         _checked(video)
     # one question for all of them
-    fetched([video for video in videos if is_address(video)])
+    fetched([video for video in videos if is_address(video)], files_only=True)
     return [local(video) for video in videos], False
 
 

@@ -24,7 +24,8 @@ class How(TypedDict, total=False):
       deterministic: every video is encoded alone, so that its numbers are the same, bit for bit,
         whatever is beside it; without, they are to float32 rounding.
       check: "index" judges a file by its packets and decodes what the wanted frames need; "full"
-        decodes everything, so that no damage is missed. The frames are the same.
+        decodes everything, so that no damage is missed. The frames of a file without damage are the
+        same.
       workers: how many videos are decoded at once, ahead of the devices; None chooses: 2 beside a
         CPU, a worker for each core beside an accelerator. 0 decodes when a video's turn has come.
       processes: True decodes in worker processes, False in threads; None takes processes for long

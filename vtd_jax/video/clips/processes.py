@@ -25,7 +25,8 @@ from vtd_jax.errors import UserError, names, use_names
 from vtd_jax.video.codec.wholeness import VideoError
 from vtd_jax.video.workers import deaf, describe_exit
 
-# a worker finds its modules where this process does
+# a worker finds its modules where this process does; isolated, it does not look into the current
+# folder before that
 _RUN = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from vtd_jax.video.clips.processes import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
@@ -108,7 +109,7 @@ class _Worker:
         mine, theirs = socket.socketpair()
         # closed by the system when this process ends: then the worker ends, whatever it does
         lives, self._life = os.pipe()
-        command = [sys.executable, "-c", _RUN, str(theirs.fileno()), str(lives)]
+        command = [sys.executable, "-I", "-c", _RUN, str(theirs.fileno()), str(lives)]
         try:
             with deaf():
                 self._process = subprocess.Popen(

@@ -44,7 +44,7 @@ def is_address(source: Any) -> TypeGuard[str]:
     return isinstance(source, str) and bool(scheme_of(source))
 
 
-def fetched(addresses: Sequence[str]) -> list[list[Path]]:
+def fetched(addresses: Sequence[str], *, files_only: bool = False) -> list[list[Path]]:
     """Copies of the videos at addresses; of each address its videos, by name.
 
     A file that was copied before is taken as it is, without a request. Folders and globs of stores
@@ -53,6 +53,7 @@ def fetched(addresses: Sequence[str]) -> list[list[Path]]:
 
     Args:
       addresses: each a file; in a store also a folder, for all videos at any depth, or a glob.
+      files_only: whether to refuse folders and globs, before anything is copied.
 
     Returns:
       Of each address a list of paths; of a file's address the one that `fetched_file` returns.
@@ -61,6 +62,10 @@ def fetched(addresses: Sequence[str]) -> list[list[Path]]:
       UserError: nothing is there, it cannot be read, or it may not be copied.
     """
     found = [_listed(address) for address in addresses]
+    for address, videos in zip(addresses, found):
+        if files_only and [video.address for video in videos] != [address]:
+            count = counted(len(videos), "video")
+            raise UserError(f"{_named(address)}: {count}, expected one file")
     lacking = {
         video.address: video
         for videos in found
@@ -83,10 +88,8 @@ def fetched_file(address: str) -> Path:
     Raises:
       UserError: also for a folder or a glob.
     """
-    [found] = fetched([address])
-    if not holds_one(address, found):
-        raise UserError(f"{brief(address)}: {counted(len(found), 'video')}, expected one file")
-    return found[0]
+    [[found]] = fetched([address], files_only=True)
+    return found
 
 
 def _listed(address: str) -> list[_Video]:
@@ -94,15 +97,15 @@ def _listed(address: str) -> list[_Video]:
     scheme = scheme_of(address)
     if scheme not in SERVERS + STORES or "::" in address:
         known = ", ".join(f"{name}://" for name in SERVERS + STORES if name != "memory")
-        raise UserError(f"{brief(address)}: expected a path, or an address that begins {known}")
+        raise UserError(f"{_named(address)}: expected a path, or an address that begins {known}")
     if _place(address).is_file():
         return [_Video(address, None)]
     note = _note_of(address)
     if note.is_file() and not is_possible():
-        log(f"{brief(address)}: the videos that were listed last, without asking again")
+        log(f"{_named(address)}: the videos that were listed last, without asking again")
         return [_Video(name, None) for name in read_json(note, list[str])]
-    check_possible(address, f"it into {_copies()}")
-    with explained(address):
+    check_possible(_public(address), f"it into {_copies()}")
+    with explained(_public(address)):
         if scheme in SERVERS:
             return [_of_server(address)]
         videos = _of_store(address)
@@ -115,7 +118,7 @@ def _listed(address: str) -> list[_Video]:
 
 def _of_server(address: str) -> _Video:
     if urlsplit(address).path.endswith(("/", "*")) or not urlsplit(address).path:
-        raise UserError(f"{brief(address)}: expected the address of a file: servers list none")
+        raise UserError(f"{_named(address)}: expected the address of a file: servers list none")
     found = _system(address).info(address)
     return _Video(address, found.get("size"))
 
@@ -137,10 +140,10 @@ def _of_store(address: str) -> list[_Video]:
         if about["type"] != "directory" and is_video(name)
     ]
     if not videos:
-        raise UserError(f"{brief(address)}: no videos there")
+        raise UserError(f"{_named(address)}: no videos there")
     if len(videos) > REMOTE_VIDEOS:
         raise UserError(
-            f"{brief(address)}: {len(videos):,} videos, expected at most {REMOTE_VIDEOS:,}; copy "
+            f"{_named(address)}: {len(videos):,} videos, expected at most {REMOTE_VIDEOS:,}; copy "
             "them with the store's own tools, and give the folder"
         )
     return videos
@@ -167,14 +170,14 @@ def _copy(videos: Sequence[_Video]) -> None:
 
     sizes = [video.size for video in videos]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
-    first = videos[0].address
+    first = _public(videos[0].address)
     what = first if len(videos) == 1 else f"{counted(len(videos), 'video')} ({first}, …)"
     ask(what, total, urlsplit(first).netloc or scheme_of(first), _copies())
     form = "{:.1f} MB".format
     with Progress("copying videos", (total or 0) / 1e6, form=form) as progress:
         for video in videos:
             place = _place(video.address)
-            with explained(video.address):
+            with explained(_public(video.address)):
                 make_folders(place.parent)
                 with replacing(place) as temporary, temporary.open("wb") as out:
                     for block in _blocks(video):
@@ -190,12 +193,12 @@ def _blocks(video: _Video) -> Iterable[bytes]:
             read += len(block)
             if read > most:
                 raise UserError(
-                    f"{brief(video.address)}: more than the {amount(most)} that were expected; "
+                    f"{_named(video.address)}: more than the {amount(most)} that were expected; "
                     "copy it yourself, and give the file"
                 )
             yield block
     if read < (video.size or 0):
-        raise UserError(f"{brief(video.address)}: only {amount(read)} of {amount(most)} came")
+        raise UserError(f"{_named(video.address)}: only {amount(read)} of {amount(most)} came")
 
 
 def _place(address: str) -> Path:
@@ -211,8 +214,21 @@ def _place(address: str) -> Path:
 
 def _safe(name: str) -> str:
     """A part of an address as the name of a file here."""
-    name = re.sub(r"[^\w.,+=() -]", "_", name)[-150:]
+    # file systems count bytes
+    name = re.sub(r"[^\w.,+=() -]", "_", name).encode()[-150:].decode(errors="ignore")
     return name if name.strip(". ") else "_"
+
+
+def _public(address: str) -> str:
+    """An address as messages say it: without a password, and without keys in its query."""
+    parts = urlsplit(address)
+    if parts.scheme.lower() not in SERVERS:
+        return address
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _named(address: str) -> str:
+    return brief(_public(address))
 
 
 def _copies() -> Path:
