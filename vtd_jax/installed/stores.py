@@ -54,4 +54,7 @@ def explained(address: str) -> Iterator[None]:
 
 
 def _unreadable(address: str, error: BaseException) -> str:
-    return f"{brief(address)}: cannot be read ({type(error).__name__}: {brief(str(error))})"
+    # the text of an error of HTTP has the whole address, and keys in it
+    status = getattr(error, "status", None)
+    said = str(error) if status is None else f"{status} {getattr(error, 'message', '')}"
+    return f"{brief(address)}: cannot be read ({type(error).__name__}: {brief(said)})"

@@ -131,3 +131,12 @@ def test_a_clip_crosses_unchanged(clips):
     expected = read_clip(clips / "one.mp4", 4, 32)
     np.testing.assert_array_equal(found.frames, expected.frames)
     assert (found.total, found.duration) == (expected.total, expected.duration)
+
+
+def test_no_module_of_the_current_folder_is_imported(tmp_path, monkeypatch):
+    for name in ("json", "cv2", "signal"):
+        (tmp_path / f"{name}.py").write_text("import os; os.abort()")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    with Processes(about, 0) as processes:
+        assert processes("a")[0] == "a"

@@ -185,8 +185,29 @@ def test_the_library_takes_addresses_where_it_takes_paths(server, monkeypatch, t
         as_videos([one, f"{server.url}/walks/c.mp4"])
 
 
-def test_folders_of_a_store_are_several_videos(store):
+def test_folders_of_a_store_are_several_videos(store, tmp_path):
     paths, single = as_videos("memory://b/cats")
     assert (single, len(list(paths))) == (False, 2)
-    with pytest.raises(UserError, match="2 videos, expected one file"):
-        as_videos(["memory://b/cats"])
+    assert len(list(tmp_path.rglob("*.mp4"))) == 2
+    with pytest.raises(UserError, match="1 video, expected one file"):
+        as_videos(["memory://b/dogs"])
+    assert not list(tmp_path.rglob("*.avi"))
+
+
+def test_messages_have_no_passwords_and_keys(server, monkeypatch, capsys):
+    address = f"{server.url}/walks/dog.mp4?token=SECRET".replace("://", "://user:pa55@")
+    monkeypatch.setenv("VTD_JAX_DOWNLOAD", "0")
+    with pytest.raises(UserError, match=r"/walks/dog.mp4: not on this machine") as raised:
+        find_videos([address])
+    monkeypatch.setenv("VTD_JAX_DOWNLOAD", "1")
+    server.faults.append(Fault("dog", "status", status=403))
+    with pytest.raises(UserError, match="cannot be read") as again:
+        find_videos([address])
+    said = f"{raised.value}{again.value}{capsys.readouterr().err}"
+    assert not any(secret in said for secret in ("SECRET", "pa55"))
+
+
+def test_names_are_short_enough_for_any_disk(store):
+    store.pipe_file("/b/long/" + "影" * 140 + ".mp4", b"1")
+    [path] = find_videos(["memory://b/long"])
+    assert path.suffix == ".mp4"
