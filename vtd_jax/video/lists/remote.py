@@ -14,7 +14,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder, make_folders, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.installed.stores import explained, scheme_of
-from vtd_jax.printable import brief
+from vtd_jax.printable import brief, listed
 from vtd_jax.terminal import counted, log
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import REMOTE_BYTES, REMOTE_VIDEOS
@@ -172,7 +172,8 @@ def _copy(videos: Sequence[_Video]) -> None:
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     first = _public(videos[0].address)
     what = first if len(videos) == 1 else f"{counted(len(videos), 'video')} ({first}, …)"
-    ask(what, total, urlsplit(first).netloc or scheme_of(first), _copies())
+    hosts = dict.fromkeys(urlsplit(_public(video.address)).netloc for video in videos)
+    ask(what, total, listed(list(hosts)), _copies())
     form = "{:.1f} MB".format
     with Progress("copying videos", (total or 0) / 1e6, form=form) as progress:
         for video in videos:
