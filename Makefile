@@ -5,6 +5,7 @@ VENV_BEAM ?= .venv-beam
 VENV_AOT ?= .venv-aot
 VENV_AOT_CUDA ?= .venv-aot-cuda
 VENV_NEWEST ?= .venv-newest
+VENV_DOCS ?= .venv-docs
 BIN := $(VENV)/bin
 OUT ?= demo_output
 
@@ -17,10 +18,10 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser newest any-cpu lint format setup environments clean
+.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
 
 help:
-	@echo "make demo    the main job on a made-up data set: videos -> records -> training -> base/novel table (OUT=$(OUT))"
+	@echo "make demo    the main job on rendered videos: videos -> records -> training -> base/novel table (OUT=$(OUT))"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
 	@echo "make test-all every test that needs nothing beyond $(VENV) (20 to 60 minutes on 2 cores), which are:"
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
@@ -29,9 +30,11 @@ help:
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
+	@echo "make notebook  notebooks/quickstart.ipynb, cell by cell (installs ipykernel)"
 	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
+	@echo "make docs    the documentation as a site, docs/_build/html/index.html (.venv-docs); a link that leads nowhere fails it"
 	@echo "make lint    style, format and types; make format applies what it can"
 	@echo "make setup   the environment with the development tools, $(VENV)"
 	@echo "make clean   removes the environments and the demo's results"
@@ -44,7 +47,7 @@ endef
 $(VENV)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e .
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -e '.[train,figures]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -61,25 +64,29 @@ $(VENV)/.installed-browser: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[browser]'
 	@touch $@
 
+$(VENV)/.installed-notebook: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[notebook]'
+	@touch $@
+
 # Beam cannot use protobuf 7
 $(VENV_BEAM)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_BEAM)
-	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,dev]'
+	$(VENV_BEAM)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[beam,train,figures,dev]'
 	@touch $@
 
 # with libtpu, JAX looks for a TPU wherever it starts
 $(VENV_AOT)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_AOT)
-	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,dev]'
+	$(VENV_AOT)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot,train,figures,dev]'
 	@touch $@
 
 # with the CUDA plugin, JAX looks for a GPU wherever it starts
 $(VENV_AOT_CUDA)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV_AOT_CUDA)
-	$(VENV_AOT_CUDA)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot-cuda,dev]'
+	$(VENV_AOT_CUDA)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[aot-cuda,train,figures,dev]'
 	@touch $@
 
 # no constraints: what a user of the wheel gets
@@ -87,7 +94,13 @@ NEWEST_PYTHON ?= $(PYTHON)
 $(VENV_NEWEST)/.installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(NEWEST_PYTHON) -m venv $(VENV_NEWEST)
-	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[dev]'
+	$(VENV_NEWEST)/bin/pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[train,figures,dev]'
+	@touch $@
+
+$(VENV_DOCS)/.installed: requirements.txt pyproject.toml
+	$(check_python)
+	$(PYTHON) -m venv $(VENV_DOCS)
+	$(VENV_DOCS)/bin/pip install --quiet --disable-pip-version-check -c requirements.txt -e '.[docs,train,figures]'
 	@touch $@
 
 setup: $(VENV)/.installed-dev
@@ -134,12 +147,20 @@ browser: $(VENV)/.installed-browser
 	@$(BIN)/python tests/browser/chromium.py
 	$(BIN)/python -m pytest tests/browser
 
+notebook: $(VENV)/.installed-notebook
+	$(BIN)/python -m pytest tests/notebook
+
 newest: $(VENV_NEWEST)/.installed $(VENV)/.installed-dev
 	@$(VENV_NEWEST)/bin/pip list 2>/dev/null | grep -iE '^(av|flax|jax|jaxlib|numpy|orbax-checkpoint) '
 	$(UNTYPED) JAX_REMAT3=True $(VENV_NEWEST)/bin/$(PYTEST) $(FAST)
 	$(UNTYPED) JAX_REMAT3=True $(VENV_NEWEST)/bin/$(PYTEST) -m slow tests/train/test_step.py tests/model/test_vtd_clip.py
 	$(VENV_NEWEST)/bin/python tests/support/versions.py $(VENV_NEWEST)/scores.npz
 	VTD_JAX_OTHER_SCORES=$(VENV_NEWEST)/scores.npz $(BIN)/python -m pytest tests/evaluate/test_versions.py
+
+# offline, once its environment is there
+docs: $(VENV_DOCS)/.installed
+	$(VENV_DOCS)/bin/python -m sphinx --quiet --fail-on-warning --keep-going --builder html docs docs/_build/html
+	@echo "wrote docs/_build/html/index.html"
 
 ISA ?= SSE4_2
 any-cpu: $(VENV)/.installed-dev
@@ -156,4 +177,4 @@ format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_AOT_CUDA) $(VENV_NEWEST) $(OUT)
+	rm -rf $(VENV) $(VENV_BEAM) $(VENV_AOT) $(VENV_AOT_CUDA) $(VENV_NEWEST) $(VENV_DOCS) docs/_build $(OUT)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import config_flag, download_flag, hosts, limit_flags, runs
+from experiments.common import config_flag, download_flag, hosts, limit_flags, program, runs
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import headline
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -85,7 +85,7 @@ def prepare() -> Prepared:
       UserError: no config, one that learns nothing, or something in it that cannot be read.
     """
     if CONFIG.value is None:
-        example = "experiments/configs/base_to_novel.py:hmdb51,shots=16"
+        example = program.config("base_to_novel:hmdb51,shots=16")
         raise UserError(f"--config is needed, e.g. --config={example}; see --help")
     config, profile = RunConfig.from_dict(CONFIG.value.to_dict()), read_steps(PROFILE.value)
     if not config.data.train:
@@ -103,7 +103,8 @@ def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
     )  # fmt: skip
     if table is None:
         return (
-            f"{workdir} was at step {step} already, nothing left to train; see experiments.evaluate"
+            f"{workdir} was at step {step} already, nothing left to train; see "
+            f"{program.mention('evaluate')}"
         )
     table.show()
     way = f"preprocess={prepared.config.data.preprocess}"

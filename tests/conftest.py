@@ -130,6 +130,15 @@ def pytest_terminal_summary(terminalreporter):
     )
 
 
+@pytest.fixture(autouse=True)
+def _lines_are_printed():
+    """What the library logs is printed, as in commands; console/test_logged_lines.py tests it."""
+    from vtd_jax.terminal import printed
+
+    with printed():
+        yield
+
+
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
     """The folder with golden/, splits/, videos/ and vocab/."""

@@ -27,6 +27,8 @@ OTHERS = {
     # names of the hub
     "clip/hub/hub_cache.py": {"--"},
     "clip/hub/names.py": {"--"},
+    # a module that is imported
+    "installed/vtd.py": {"experiments.common.dispatch"},
     "evaluate/checkout.py": {"--short=12", "--porcelain"},  # git
     "evaluate/plots.py": {"--"},  # a dashed line
     "video/ingest/run.py": {"--"},  # Beam's own parser

@@ -178,6 +178,9 @@ def test_every_line_for_people_goes_through_one_helper():
     # package
     own = {
         "vtd_jax/terminal.py",
+        "experiments/__init__.py",
+        "experiments/common/dispatch.py",
+        "experiments/completion/__main__.py",
         "vtd_jax/predict/serve_example.py",
         "experiments/common/command_line.py",
         "experiments/reproduce/sources.py",

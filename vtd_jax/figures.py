@@ -35,7 +35,7 @@ def drawing(
       layout: of matplotlib.
     """
     with _plainly(texts):
-        figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
+        figure = _Shown(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
         FigureCanvasAgg(figure)
         yield figure
 
@@ -66,6 +66,16 @@ def save(
 def short(text: str, most: int = 40) -> str:
     """The text, or its beginning and an ellipsis."""
     return text if len(text) <= most else text[: most - 1] + "…"
+
+
+class _Shown(Figure):
+    """A figure that a notebook shows, although pyplot does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        content = io.BytesIO()
+        with _plainly():
+            self.savefig(content, format="png", bbox_inches="tight")
+        return content.getvalue()
 
 
 @contextlib.contextmanager

@@ -6,8 +6,8 @@ Hashed are:
 - an array: its dtype and shape as `float32 (3, 4)` and a line feed, then its bytes in C order;
 - anything else: its JSON, with sorted keys.
 
-Other hashes are not fingerprints: checksums of file formats (zip, PNG, records, `.npy` rows with
-their CRC-32), complete SHA-256s of files, and hashes that seed or sort something.
+Other hashes are not fingerprints: checksums of file formats (zip, PNG, records, shards of rows
+with their CRC-32), complete SHA-256s of files, and hashes that seed or sort something.
 """
 
 import hashlib

@@ -1,7 +1,14 @@
-"""Output on a terminal: text that is safe to print, and tables that fit."""
+"""Output for people: lines that are logged or printed, safe text, and tables that fit.
 
+The library logs, in `logging.getLogger("vtd_jax")` and loggers below it; commands print what it
+logs, see `print_lines`. Texts are escaped here, so that no handler of `logging` can send control
+characters to a terminal.
+"""
+
+import contextlib
+import logging
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vtd_jax.printable import shown
@@ -11,6 +18,8 @@ if TYPE_CHECKING:
     import rich.table
     import rich.text
 
+# parent of all loggers here
+_ROOT = "vtd_jax"
 # blanks between columns
 _GAP = 2
 # longer words in a column of text may be broken
@@ -25,7 +34,7 @@ def verbatim(text: object) -> "rich.text.Text":
 
 
 def say(text: object, stream: Any = None) -> None:
-    """Prints one line and flushes; the text goes through `shown`.
+    """Prints one line and flushes; the text goes through `shown`. For commands: the library logs.
 
     Args:
       text: to print.
@@ -41,13 +50,46 @@ def asked(question: str) -> str:
 
 
 def log(text: object) -> None:
-    """Prints one line on stderr, see `say`."""
-    say(text, sys.stderr)
+    """Logs a line at level INFO; commands print it on stderr."""
+    _emit(logging.INFO, text, False)
+
+
+def log_result(text: object) -> None:
+    """Logs a line at level INFO; commands print it on stdout, as what they were asked for."""
+    _emit(logging.INFO, text, True)
 
 
 def warn(text: object) -> None:
-    """Prints `warning: …` on stderr."""
-    log(f"warning: {text}")
+    """Logs a line at level WARNING; commands print `warning: …` on stderr."""
+    _emit(logging.WARNING, text, False)
+
+
+def print_lines() -> None:
+    """Prints all lines from now on, and no longer passes them to other handlers: for commands."""
+    logger = logging.getLogger(_ROOT)
+    if not _is_printed():
+        logger.addHandler(_Printer())
+        logger.setLevel(logging.INFO)
+        # absl's handler would print them again
+        logger.propagate = False
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[None]:
+    """Prints all lines until the block ends, see `print_lines`."""
+    if _is_printed():
+        yield
+        return
+    logger = logging.getLogger(_ROOT)
+    level, propagate = logger.level, logger.propagate
+    print_lines()
+    try:
+        yield
+    finally:
+        for handler in [one for one in logger.handlers if isinstance(one, _Printer)]:
+            logger.removeHandler(handler)
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:
@@ -186,3 +228,29 @@ def _shared_out(least: Mapping[str, int], natural: Mapping[str, int], room: int)
         first = next(iter(widths))
         widths[first] = max(8, widths[first] - (_taken(widths) - room))
     return widths
+
+
+class _Printer(logging.Handler):
+    """Prints the message alone; the streams are those of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record and flushes; an error of the stream is raised, not swallowed."""
+        text = record.getMessage()
+        # shortened texts are not shortened again
+        text = text if getattr(record, "is_shown", False) else shown(text)
+        before = "warning: " if record.levelno >= logging.WARNING else ""
+        stream = sys.stdout if getattr(record, "on_stdout", False) else sys.stderr
+        print(f"{before}{text}", file=stream, flush=True)
+
+
+def _emit(level: int, text: object, on_stdout: bool) -> None:
+    # the module that logs, as `getLogger(__name__)` there would say; a command has no logger here
+    caller = sys._getframe(2).f_globals.get("__name__", _ROOT)
+    logger = logging.getLogger(caller if f"{caller}.".startswith(f"{_ROOT}.") else _ROOT)
+    if logger.isEnabledFor(level):
+        extra = {"is_shown": True, "on_stdout": on_stdout}
+        logger.log(level, "%s", shown(text), stacklevel=3, extra=extra)
+
+
+def _is_printed() -> bool:
+    return any(isinstance(one, _Printer) for one in logging.getLogger(_ROOT).handlers)

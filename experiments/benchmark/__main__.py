@@ -7,6 +7,7 @@ Examples:
   python -m experiments.benchmark --what=device --out=device.json     # a bare TPU or GPU machine
   python -m experiments.benchmark --scaling=frames,batch,classes,devices --rounds=3
   python -m experiments.benchmark --what=readers --videos=my/videos --clips=7 --out=readers.json
+  python -m experiments.benchmark --what=predict --architecture=ViT-B/32 --videos=my/videos
   python -m experiments.benchmark --what=vocabulary --words=100000 --frames=16 --rounds=9
 
 All jobs run in turn in every round, so ratios hold where absolute times drift. What is measured and
@@ -26,6 +27,10 @@ stand beside the compiler's estimate. Needs nothing but jax, flax, optax and num
 are re-encoded at the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short
 side 256, centre crop 224, uint8. decord is measured if it is installed.
 
+--what=predict: the decoder alone, the image tower alone, and both as a stream of predictions has
+them, on --clips clips (of --videos, which come again and again, or rendered ones), and on a single
+clip. Every file is also read by its index and in full.
+
 --what=vocabulary: the search against the one matrix product that it contains, on seeded random
 vectors. The vocabulary is also read from a
 file (--words × --width × 4 bytes in --folder), as one larger than memory would be. Before anything
@@ -34,8 +39,6 @@ is timed, the words found are compared with those of the plain computation.
 
 import datetime
 import json
-import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +46,7 @@ from typing import Any
 from absl import flags
 
 from experiments.benchmark import bare  # noqa: F401
-from experiments.common import cli, limit_flags
+from experiments.common import cli, limit_flags, program
 from experiments.common.number_lists import whole_numbers
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
@@ -54,6 +57,7 @@ flags.adopt_module_key_flags(limit_flags)
 # what is measured -> frames of a clip, or at once, where none are given
 _DEFAULT_FRAMES = {
     "programs": (16,), "device": (), "readers": (16, 32), "vocabulary": (16, 128),
+    "predict": (16,),
 }  # fmt: skip
 _WHAT = flags.DEFINE_enum("what", "programs", list(_DEFAULT_FRAMES), "what is measured")
 _FRAMES = flags.DEFINE_list(
@@ -94,7 +98,13 @@ _MINUTES = flags.DEFINE_float(
 _GONE = flags.DEFINE_bool("device_only", None, "gone: use --what=device")
 
 _VIDEOS = flags.DEFINE_string("videos", None, "folder of video files; clips are rendered without")
-_CLIPS = flags.DEFINE_integer("clips", 8, "at most so many clips", lower_bound=1)
+_CLIPS = flags.DEFINE_integer(
+    "clips",
+    None,
+    "of readers at most so many clips, 8; of predict clips of a run, 64",
+    lower_bound=1,
+)
+_ONE_BY_ONE = flags.DEFINE_bool("one_by_one", True, "measure videos that are encoded alone, too")
 _SECONDS = flags.DEFINE_integer("seconds", None, "cut all clips to this length", lower_bound=1)
 
 _WORDS = flags.DEFINE_integer("words", 1_000_000, "words in the vocabulary", lower_bound=5)
@@ -113,6 +123,7 @@ _OWN = {
     ),
     "device": (_ARCHITECTURE, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _TORCH, _MINUTES),
     "readers": (_VIDEOS, _CLIPS, _SECONDS),
+    "predict": (_ARCHITECTURE, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _VIDEOS, _CLIPS, _ONE_BY_ONE),
     "vocabulary": (_WORDS, _WIDTH, _ENCODED, _FOLDER),
 }  # fmt: skip
 
@@ -147,7 +158,7 @@ def frames() -> Sequence[int]:
         return _DEFAULT_FRAMES[_WHAT.value]
     expected = "whole numbers from 1 on, such as 16,32"
     found = whole_numbers("frames", _FRAMES.value, expected, least=1, repeats=True)
-    if _WHAT.value in ("programs", "device") and len(found) > 1:
+    if _WHAT.value in ("programs", "device", "predict") and len(found) > 1:
         more = "; --scaling=frames measures several" if _WHAT.value == "programs" else ""
         raise UserError(
             f"--frames={','.join(_FRAMES.value)}: expected one number for "
@@ -165,7 +176,10 @@ def measure() -> dict[str, Any]:
         from experiments.benchmark import readers
 
         folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
-        return readers.compare(folder, _CLIPS.value, counts, _SECONDS.value, _ROUNDS.value)
+        clips = _CLIPS.value or 8
+        return readers.compare(folder, clips, counts, _SECONDS.value, _ROUNDS.value)
+    if _WHAT.value == "predict":
+        return measure_predict(counts[0])
     if _WHAT.value == "vocabulary":
         check_backend()
         from experiments.benchmark import vocabulary
@@ -214,6 +228,23 @@ def measure_device(images: int | None) -> dict[str, Any]:
     )
 
 
+def measure_predict(count: int) -> dict[str, Any]:
+    """`measure` of predicting many videos, with `count` frames a clip."""
+    check_backend()
+    from experiments.benchmark.predict import stream
+    from experiments.benchmark.setting import Options
+
+    dtypes = _dtypes() if flags.FLAGS[_DTYPE.name].present else ["float32"]
+    if len(dtypes) > 1:
+        raise UserError(f"--dtype={','.join(dtypes)}: expected one for --what=predict")
+    options = Options(
+        _ARCHITECTURE.value, count, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value
+    )
+    folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
+    clips = _CLIPS.value or 64
+    return stream.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+
+
 def _dtypes() -> list[str]:
     from experiments.benchmark.setting import DTYPES
 
@@ -228,7 +259,7 @@ def main() -> str:
     """Measures, prints Markdown, writes JSON on request."""
     check_flags()
     report = measure()
-    report["command"] = shlex.join(["python", "-m", "experiments.benchmark", *sys.argv[1:]])
+    report["command"] = program.line()
     report["date"] = datetime.date.today().isoformat()
     # programs have their facts under "machine", the others beside their numbers
     about = report.get("machine") or {

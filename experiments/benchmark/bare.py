@@ -13,6 +13,7 @@ import jax
 _NAMES = [
     "Bool",
     "Float",
+    "Float16",
     "Float32",
     "Float64",
     "Int",

@@ -63,6 +63,9 @@ def _child(*arguments: str, cache: str, split_cpu: bool = False) -> dict[str, An
     flags = [flag for flag in flags if "host_platform_device_count" not in flag]
     # accelerators ignore this count
     count = max(DEVICES) if split_cpu else 1
+    # where `experiments` lies, which `vtd` finds by itself
+    paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={count}"])
     call = [sys.executable, "-m", "experiments.benchmark.child", *arguments]
     done = subprocess.run(call, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -9,12 +9,13 @@ from experiments.benchmark.classes import class_names, name_lengths, stand_in_to
 from experiments.benchmark.tasks import Setting
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
+from vtd_jax.installed.extras import install
 from vtd_jax.model.codebook import class_tokens, trim
 from vtd_jax.model.config import ModelConfig
 
 INSTALL = (
-    "PyTorch's side needs torch and transformers: pip install -e '.[parity]' (or torch==2.13.0 "
-    "alone beside them)"
+    f"PyTorch's side needs torch and transformers: {install(['parity'])} (or torch==2.13.0 alone "
+    "beside them)"
 )
 DTYPES = ("float32", "bfloat16")
 # fewer prompts start as words, which need a tokenizer

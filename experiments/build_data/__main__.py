@@ -10,13 +10,13 @@ Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
       --report=problems.json
 
---source is an official download as it is unpacked (data/DATASET/README.md shows each), or a folder
-with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs `id,name`
-rows; --splits reads a tree of published ones. Where a protocol has no list, its rule makes one from
---seed, and tables call it an own split. Every video is stored once, however many lists name it, in
-DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is decoded to its
-end: a bad one stops the build, or is left out and reported with --on_error=skip. The same command
-resumes an interrupted build. --beam_runner builds on a cluster.
+--source is an official download as it is unpacked (docs/datasets/DATASET.md shows each), or a
+folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs
+`id,name` rows; --splits reads a tree of published ones. Where a protocol has no list, its rule
+makes one from --seed, and tables call it an own split. Every video is stored once, however many
+lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is
+decoded to its end: a bad one stops the build, or is left out and reported with --on_error=skip. The
+same command resumes an interrupted build. --beam_runner builds on a cluster.
 """
 
 from pathlib import Path
@@ -27,9 +27,8 @@ from experiments.build_data import flags as given
 from experiments.build_data import outputs
 from experiments.common import cli
 from vtd_jax.errors import UserError
-from vtd_jax.terminal import say, show_table
+from vtd_jax.terminal import log, say, show_table
 from vtd_jax.video.ingest import records, validate
-from vtd_jax.video.ingest.builder import to_stderr
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.run import beam_config
 
@@ -64,7 +63,7 @@ def main() -> str:
         given.DATA_DIR.value,
         overwrite=given.OVERWRITE.value,
         download_config=beam,
-        announce=to_stderr,
+        announce=log,
     )
     for line in built.lists:
         say(line)

@@ -8,18 +8,18 @@ from typing import NoReturn
 
 from absl import app, flags, logging
 
-from experiments.common import interrupt
+from experiments.common import interrupt, program
 from experiments.common.command_line import parse, steady_output
 from experiments.common.spelling import flag_names
 from vtd_jax.backend import check_backend, no_backend
 from vtd_jax.cache.programs import keep_programs
-from vtd_jax.clip.hub.consent import VARIABLE as DOWNLOAD
 from vtd_jax.console import status
+from vtd_jax.console.consent import VARIABLE as DOWNLOAD
 from vtd_jax.console.library_output import escape_library_output
 from vtd_jax.errors import UserError, named_by
 from vtd_jax.files import remedy
 from vtd_jax.parallel.preemption import INTERRUPTED, SIGNALS, Preempted
-from vtd_jax.terminal import say
+from vtd_jax.terminal import printed, say
 from vtd_jax.untrusted.raised import RAISED
 
 STARTS_AGAIN = "nothing was written; the same command starts again"
@@ -41,13 +41,15 @@ def run(
       main: does the work and returns one line that says what was written.
       usage: the command's docstring, shown by `--help`.
       positional: names of the arguments without a flag, which `main` is called with; the first
-        `needed` must be given.
+        `needed` must be given. With "…" as the last one there may be any number.
       keeps_programs: whether what it compiles is kept on disk for its next start; not where
         compiling is measured.
       device: whether JAX's devices are started first, so that a missing one is reported at once.
       resumes: what Ctrl-C leaves behind; used where `main` raises KeyboardInterrupt without a
         message.
 
+    What the library logs is printed, see `vtd_jax.terminal`.
+    The commands and configs in `usage` are spelled as this one was started, see `program`.
     A `UserError` becomes `error: …` on stderr with exit status 2, without a traceback. So do a bad
     flag and an OSError (no permission, no space). Ctrl-C ends with status 130, a preempted run that
     was saved with 75. A second Ctrl-C ends the process at once.
@@ -63,6 +65,7 @@ def run(
         try:
             interrupt.watch()
             _check_count(argv[1:], positional, needed)
+            program.check_needs()
             for limit in RAISED:
                 limit.set(flags.FLAGS[limit.flag].value if limit.flag in flags.FLAGS else None)
             _pass_on_consent()
@@ -80,6 +83,10 @@ def run(
             _end(f"{stopped.word}: {stopped}", stopped.status)
         except UserError as error:
             _end(f"error: {error}", 2)
+        except ModuleNotFoundError as error:
+            if (lacking := program.lacking(error, program.running())) is None:
+                raise
+            _end(f"error: {lacking}", 2)
         except OSError as error:
             if error.strerror is None:
                 raise
@@ -92,10 +99,10 @@ def run(
         except KeyboardInterrupt as stopped:
             _end(f"interrupted: {str(stopped) or resumes}", INTERRUPTED)
 
-    sys.modules["__main__"].__doc__ = usage
+    sys.modules["__main__"].__doc__ = program.respelled(usage or "")
     # flags may also stand behind the arguments
     flags.FLAGS.set_gnu_getopt(bool(positional))
-    with named_by(flag_names(frozenset(flags.FLAGS))):
+    with named_by(flag_names(frozenset(flags.FLAGS))), printed():
         app.run(guarded, flags_parser=parse)
 
 
@@ -119,6 +126,7 @@ def _check_count(arguments: Sequence[str], positional: Sequence[str], needed: in
         raise UserError(
             f"unexpected argument {arguments[0]!r}: options are written --name=value, see --help"
         )
-    if not needed <= len(arguments) <= len(positional):
+    many = positional[-1:] == ("…",)
+    if len(arguments) < needed or (len(arguments) > len(positional) and not many):
         expected = " ".join([*positional[:needed], *(f"[{name}]" for name in positional[needed:])])
         raise UserError(f"expected {expected}, got {' '.join(arguments) or 'nothing'}; see --help")

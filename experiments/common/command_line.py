@@ -14,6 +14,7 @@ from importlib import metadata
 from absl import flags
 
 import vtd_jax
+from experiments.common import program
 from vtd_jax.errors import UserError
 from vtd_jax.printable import shown
 
@@ -99,6 +100,8 @@ def parse(argv: Sequence[str]) -> list[str]:
     if "--version" in items[1:]:
         print(version())
         sys.exit(0)
+    if "--help" in items[1:]:
+        _show_help()
     try:
         rest = flags.FLAGS(items)
     except flags.Error as error:
@@ -116,8 +119,18 @@ def parse(argv: Sequence[str]) -> list[str]:
     for name in ("workdir", "out", "data_dir", "report", "json", "csv", "figures"):
         # an unset shell variable would silently mean the current folder
         if name in flags.FLAGS and flags.FLAGS[name].value == "":
-            _refuse(flags.Error(f"flag --{name}=: is empty, expected {flags.FLAGS[name].help}"))
+            _refuse(flags.Error(f"flag --{name}=: is empty, expected {_meaning(name)}"))
     return rest
+
+
+def _show_help() -> None:
+    """Prints the command's docstring and its own flags, and exits; absl's own are in --helpfull."""
+    # the first line is the path of the module
+    _, _, own = flags.FLAGS.main_module_help().strip().partition("\n")
+    print(f"{(sys.modules['__main__'].__doc__ or '').rstrip()}\n\nflags:\n")
+    print(f"{program.respelled(own)}\n\nTry --helpfull to get a list of all flags.")
+    sys.stdout.flush()
+    sys.exit(0)
 
 
 def version() -> str:
@@ -140,7 +153,7 @@ def describe(error: BaseException) -> str:
     message = " ".join(str(error).split())
     lacking = re.findall(r"Flag --(\w+) must have a value other than None", message)
     if lacking:
-        return "; ".join(f"--{name} is missing: {flags.FLAGS[name].help}" for name in lacking)
+        return "; ".join(f"--{name} is missing: {_meaning(name)}" for name in lacking)
     if unknown := re.match(
         r"Unknown command line flag '(.*?)'(?:\. Did you mean: (.*?) \?)?$", message
     ):
@@ -150,6 +163,11 @@ def describe(error: BaseException) -> str:
     if about := re.match(r"flag (--[\w.]+=.*?): (.*)$", message):
         return f"{about[1]}: {_plain(about[2])}"
     return message
+
+
+def _meaning(name: str) -> str:
+    """A flag's line in the help."""
+    return program.respelled(flags.FLAGS[name].help or "")
 
 
 def _own(error: BaseException) -> Whole | None:
@@ -195,7 +213,7 @@ def _list_config() -> None:
     if flags.FLAGS["config"].value is None:
         _refuse(
             flags.Error(
-                "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed"
+                "--print_config: give --config=NAME:ARGS too, whose fields are to be printed"
             )
         )
     show_fields()

@@ -1,5 +1,6 @@
 """The `--config` flag: a config file or a run's saved config; `--config.FIELD=…` sets a field."""
 
+import difflib
 import re
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 
 from experiments.common.command_line import OfFile, Whole
 from experiments.configs._base import locked
-from vtd_jax.clip.hub.consent import note_saved
+from vtd_jax.console.consent import note_saved
 from vtd_jax.errors import UserError
 from vtd_jax.fields import close_fields, described, flatten
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
@@ -22,23 +23,33 @@ from vtd_jax.train.workdir import config_file
 _CONFIGS = Path(__file__).parents[1] / "configs"
 # files of these suffixes are data: nothing in them is executed, and they take no arguments
 _SAVED = (".json", SUFFIX)
+
+
+def shipped() -> list[str]:
+    """Names of the configs that are part of this package."""
+    return sorted(path.stem for path in _CONFIGS.glob("[!_]*.py"))
+
+
 _HELP = (
-    "config file, experiments/configs/PROTOCOL.py:ARGS; change a field with "
-    "--config.group.field=value"
+    "config by name, NAME:ARGS with NAME one of "
+    f"{', '.join(shipped())}; or a file, FILE.py:ARGS "
+    "or a saved .json; change a field with --config.group.field=value"
 )
 
 
 class ConfigParser(flags.ArgumentParser):
-    """Reads `FILE.py:ARGS`, a `.json` or an exported model; checks overridden fields."""
+    """Reads `NAME:ARGS`, `FILE.py:ARGS`, a `.json` or an exported model; checks overridden
+    fields.
+    """
 
     def __init__(self, inner: flags.ArgumentParser):
         self.inner, self.syntactic_help = inner, inner.syntactic_help
 
     def parse(self, argument: str) -> Any:
+        argument = located(argument)
         file = config_path(argument)
         if not file.is_file():
-            known = sorted(path.name for path in _CONFIGS.glob("[!_]*.py"))
-            raise UserError(f"no such file; experiments/configs has {', '.join(known)}")
+            raise UserError(_unknown(file))
         if file.suffix not in _SAVED and ":" in str(file):
             raise UserError(
                 "a config file's path cannot have a : in it, what follows one are arguments; "
@@ -117,8 +128,34 @@ def _read_saved(path: Path) -> ConfigDict:
     return config
 
 
+def located(argument: str) -> str:
+    """`--config` with the file of a shipped config in the place of its name.
+
+    `base_to_novel:ARGS` is the file `experiments/configs/base_to_novel.py:ARGS`, which is found
+    where the commands are when it is not in the current folder. Everything else stays as it is.
+    """
+    name, colon, arguments = argument.partition(":")
+    path = Path(name)
+    bare = path.stem in shipped() and name in (path.stem, path.name)
+    in_checkout = path.parent == Path("experiments/configs") and path.stem in shipped()
+    if (bare and not (path.suffix and path.is_file())) or (in_checkout and not path.is_file()):
+        return f"{_CONFIGS / path.stem}.py{colon}{arguments}"
+    return argument
+
+
+def _unknown(file: Path) -> str:
+    """What is wrong with a config that is not there: a misspelt name, or a file."""
+    name, known = str(file).partition(":")[0], shipped()
+    if file.suffix or "/" in name:
+        return f"no such file; give one, or a config by name: {', '.join(known)}"
+    close = difflib.get_close_matches(name, known, n=1)
+    meant = f"did you mean {close[0]}? There are " if close else "there are "
+    return f"no such config; {meant}{', '.join(known)}, and files FILE.py:ARGS"
+
+
 def config_path(argument: str) -> Path:
     """The file that `--config` names, without its `:ARGS`."""
+    argument = located(argument)
     file, arguments, _ = argument.partition(".py:")
     # the arguments may end like saved settings: FILE.py:some.json is a .json only if it exists
     whole = not arguments or (argument.endswith(_SAVED) and Path(argument).is_file())

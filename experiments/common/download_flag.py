@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from vtd_jax.clip.hub.consent import VARIABLE
+from vtd_jax.console.consent import VARIABLE
 
 flags.DEFINE_bool(
     "download",

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+from experiments.common import program
 from vtd_jax.errors import Names
 
 # library argument -> a flag of another name
@@ -17,23 +18,29 @@ _FIELDS = {
     "head_width": "--config.clip.head_width",
     "parallel": "--config.parallel",
 }
-# settings that belong to another command
-_OTHERS = {
-    "build_records.labels": "build_data --labels",
-    "build_records.overwrite": "build_data --overwrite",
-    "checkpoint": "--checkpoint",
-}
-# library function -> the command or flag that does the same
-_FUNCTIONS = {
-    "build_records": "python -m experiments.build_data",
-    "check_videos": "--check_only",
-    "evaluate": "experiments.evaluate",
-    "load": "experiments.predict as --model",
-    "refreshed": "python -m experiments.weights get",
-    "save_clip": "experiments.convert",
-    "save_tuned": "experiments.export",
-    "write_served": "experiments.export",
-}
+_OWN = {"checkpoint": "--checkpoint"}
+
+
+def _functions() -> dict[str, str]:
+    """Library function -> the command or flag that does the same."""
+    return {
+        "Index.build": program.spelled("index"),
+        "build_records": program.spelled("build_data"),
+        "check_videos": "--check_only",
+        "evaluate": program.mention("evaluate"),
+        "load": f"{program.mention('predict')} as --model",
+        "refreshed": f"{program.spelled('weights')} get",
+        "save_clip": program.mention("convert"),
+        "save_tuned": program.mention("export"),
+        "write_served": program.mention("export"),
+    }
+
+
+def _others() -> dict[str, str]:
+    """Settings that belong to another command."""
+    build = program.spelled("build_data") if program.is_vtd() else "build_data"
+    of_records = {f"build_records.{name}": f"{build} --{name}" for name in ("labels", "overwrite")}
+    return of_records | {"Index.build.restart": f"{program.spelled('index')} --restart"}
 
 
 def flag_names(flags: Collection[str]) -> Names:
@@ -48,7 +55,7 @@ def flag_names(flags: Collection[str]) -> Names:
     if "download" in flags:
         settings["download=True"] = "--download"
     return Names(
-        settings=settings | _ARGUMENTS | _OTHERS,
+        settings=settings | _ARGUMENTS | _OWN | _others(),
         fields="--config." if "config" in flags else None,
-        functions=_FUNCTIONS,
+        functions=_functions(),
     )

@@ -32,7 +32,7 @@ RELEASE = {
     "ssv2": (12, 50, 2e-3, 4, 2, 0.05, 16),
     "kinetics400": (9, 80, 4e-3, 32, 2, 0.1, 16),
 }
-USAGE = "base_to_novel.py:hmdb51|ucf101|ssv2|kinetics400[,shots=all|16][,split=1|2|3]"
+USAGE = "base_to_novel:hmdb51|ucf101|ssv2|kinetics400[,shots=all|16][,split=1|2|3]"
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -32,7 +32,7 @@ RELEASE = {
     ("ssv2", 16): (100, 8e-4, 4, 2, 25, 0.1),
 }
 VALIDATION = {"hmdb51": "val1", "ucf101": "val1", "ssv2": "validation"}
-USAGE = "few_shot.py:hmdb51|ucf101|ssv2[,shots=2|4|8|16]"
+USAGE = "few_shot:hmdb51|ucf101|ssv2[,shots=2|4|8|16]"
 
 
 def get_config(text: str = "") -> ConfigDict:

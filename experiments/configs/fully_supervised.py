@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import _base
 
-USAGE = "fully_supervised.py:kinetics400"
+USAGE = "fully_supervised:kinetics400"
 
 
 def get_config(text: str = "kinetics400") -> ConfigDict:

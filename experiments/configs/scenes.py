@@ -14,8 +14,8 @@ has, or with `lists=base_to_novel|val` the lists of the other protocols; `fully_
 classes and 4 x 3 views. Without arguments, what `make demo` runs on its own clips (`python -m
 experiments.demo`).
 
-Expected: nothing is published; README.md has what `experiments.reproduce` and `experiments.demo`
-measured.
+Expected: nothing is published; docs/results.md has what `experiments.reproduce` and
+`experiments.demo` measured.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ PROTOCOLS = ("base_to_novel", "few_shot", "zero_shot", "fully_supervised")
 # shots -> epochs: 64 updates of 32 clips whatever the number of shots
 FEW_SHOT_EPOCHS = {2: 32, 4: 16, 8: 8, 16: 4}
 USAGE = (
-    "scenes.py[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|"
+    "scenes[:base_to_novel[,shots=all|16][,split=1|2|3]|few_shot[,shots=2|4|8|16]|"
     "zero_shot[,lists=…]|…]"
 )
 

@@ -24,7 +24,7 @@ from ml_collections import ConfigDict
 
 from experiments.configs import _base
 
-USAGE = "video_folder.py:train=NAME[,evaluate=NAME]"
+USAGE = "video_folder:train=NAME[,evaluate=NAME]"
 
 
 def get_config(text: str = "") -> ConfigDict:

@@ -47,7 +47,7 @@ OFFICIAL = {
     "kinetics400": {"val": "val"},
 }
 USAGE = (
-    "zero_shot.py:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel]"
+    "zero_shot:hmdb51|ucf101|kinetics600|ssv2|kinetics400[,lists=official|base_to_novel]"
     "[,templates=NAME|FILE]"
 )
 

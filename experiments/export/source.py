@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
-from experiments.common import config_flag
+from experiments.common import config_flag, program
 from experiments.common.word_flags import given_words
 from vtd_jax.clip.hub.names import is_name
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
@@ -116,7 +116,7 @@ def zero_shot(
         if workdir is not None or config is not None:
             raise UserError(
                 f"--checkpoint={checkpoint}: is a CLIP, served as it is; leave --workdir and "
-                "--config out (with settings: --config=experiments/configs/zero_shot.py:… "
+                f"--config out (with settings: --config={program.config('zero_shot:…')} "
                 "--config.clip.path=CLIP, and no --checkpoint)"
             )
         preprocess = preprocess or ZERO_SHOT_PREPROCESS

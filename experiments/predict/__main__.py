@@ -21,14 +21,12 @@ CLIP of this repository: it knows coloured shapes only.
 """
 
 import datetime
-import shlex
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
-from experiments.common import cli, download_flag, limit_flags
+from experiments.common import cli, download_flag, limit_flags, program, reading_flags
 from experiments.predict import job
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
@@ -96,16 +94,16 @@ RESTART = flags.DEFINE_bool("restart", False, "throw away what an interrupted ru
 CACHE = flags.DEFINE_string(
     "cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax"
 )
-WORKERS = flags.DEFINE_integer("workers", 2, "threads that decode ahead", lower_bound=0)
 flags.DEFINE_integer(
     MAX_MOMENTS.flag, None, f"{MAX_MOMENTS.what}; default: {MAX_MOMENTS.default:,}", lower_bound=1
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(reading_flags)
 # flags that are fields of a request, and arguments of `vtd_jax.load`
 _REQUEST = (
     LABELS, VOCABULARY, FRAMES, TOP, WINDOW, STRIDE, THRESHOLD, JSON, CSV, REPORT, FIGURES, RESTART,
-    WORKERS, TRUTH,
+    TRUTH,
 )  # fmt: skip
 _MODEL = (CLIP, CHECKPOINT, POOLING, PREPROCESS, DTYPE, CACHE, ACTIVATION, HEAD_WIDTH)
 
@@ -119,7 +117,8 @@ def main() -> str:
     """Checks the flags, loads the model, and names the videos."""
     request = job.Request(
         **_values(_REQUEST),
-        command=shlex.join(["python", "-m", "experiments.predict", *sys.argv[1:]]),
+        how=reading_flags.given(),
+        command=program.line(),
         date=f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         inputs=[
             *((f"--video={source}", source) for source in VIDEO.value),
@@ -129,7 +128,7 @@ def main() -> str:
         ],
     )
     videos = find_videos(VIDEO.value, "--video")
-    request.check(videos)
+    request.validate(videos)
     if CLIP.value is not None and not flags.FLAGS["model"].present:
         raise UserError(
             f"--clip={CLIP.value}: is for a tuned file or a run (--model) whose CLIP has moved; "

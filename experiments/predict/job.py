@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.common import program
 from experiments.common.word_flags import given_words
 from experiments.configs._templates import read_templates
 from experiments.predict import files, outputs
@@ -32,10 +33,8 @@ from vtd_jax.predict.loading import WithoutSettings, load
 from vtd_jax.predict.predictor import Failure, Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.printable import utf8
-from vtd_jax.report.clip_figure import explanation_figure
 from vtd_jax.report.html import Beside
 from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
-from vtd_jax.report.timeline_figure import timeline_figure
 from vtd_jax.terminal import counted, log, say
 from vtd_jax.video.decode import VideoError
 
@@ -53,7 +52,7 @@ def load_model(source: str, templates: str | None, **settings: Any) -> Predictor
             path = error.path
             raise UserError(
                 f"{path}: the authors' format has no settings; make a file that has: "
-                f"python -m experiments.export --checkpoint={path} --out={path.stem}.safetensors "
+                f"{program.spelled('export')} --checkpoint={path} --out={path.stem}.safetensors "
                 "--config=… --config.clip.path=…"
             ) from None
     if source == "tiny":
@@ -192,9 +191,15 @@ def _finish(
         fields["ways"] = ways
     if request.figures is not None:
         Path(request.figures).mkdir(parents=True, exist_ok=True)
-        draw = explanation_figure if isinstance(result, Explanation) else timeline_figure
-        for ending in ("png", "pdf"):
-            draw(Path(request.figures) / f"{name}.{ending}", result)
+        # matplotlib is of an extra: imported where figures are wanted
+        from vtd_jax.report.clip_figure import explanation_figure
+        from vtd_jax.report.timeline_figure import timeline_figure
+
+        for path in (Path(request.figures) / f"{name}.{ending}" for ending in ("png", "pdf")):
+            if isinstance(result, Explanation):
+                explanation_figure(path, result)
+            else:
+                timeline_figure(path, result)
     return fields
 
 
@@ -265,7 +270,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
             frames=request.frames,
             vocabulary=words,
             runner_ups=4,
-            workers=request.workers,
+            **request.how,
         )
         yield from files.slow_told(videos, stream)
         return

@@ -9,7 +9,7 @@ from typing import Any
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, begins, check_outputs
-from vtd_jax.report.clip_figure import is_figure
+from vtd_jax.report.figure_files import is_figure
 from vtd_jax.report.pages import check_report, is_index, read_entry
 
 

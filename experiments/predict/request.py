@@ -6,7 +6,9 @@ from pathlib import Path
 
 from experiments.predict import outputs
 from vtd_jax.errors import UserError
+from vtd_jax.installed.extras import need
 from vtd_jax.outputs import beside_name, check_suffix
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.timeline import Windows
 
 
@@ -26,14 +28,14 @@ class Request:
     report: str | None
     figures: str | None
     restart: bool
-    workers: int
+    how: How = dataclasses.field(default_factory=How)
     truth: str | None = None
     command: str = ""
     date: str = ""
     # other inputs: (name in messages, path)
     inputs: Sequence[tuple[str, str | Path | None]] = ()
 
-    def check(self, videos: Sequence[Path]) -> None:
+    def validate(self, videos: Sequence[Path]) -> None:
         """Refuses flags that do not fit each other, before anything is loaded.
 
         Raises:
@@ -42,11 +44,19 @@ class Request:
         """
         if self.window is None and self.stride is not None:
             raise UserError(f"--stride={self.stride}: is for windows; give --window=SECONDS too")
+        batch_frames = self.how.get("batch_frames")
+        if self.window is not None and batch_frames is not None:
+            raise UserError(
+                f"--batch_frames={batch_frames}: is for whole videos; with --window every "
+                "video is encoded by itself"
+            )
         if self.window is not None:
             Windows(self.frames or 1, self.window, self.stride, self.threshold)
         for flag, value, ending in (("json", self.json, ".json"), ("csv", self.csv, ".csv")):
             if value is not None:
                 check_suffix(Path(value), ending, where=f"--{flag}={value}")
+        if self.figures is not None:
+            need("matplotlib", f"--figures={self.figures}:")
         outputs.check(self, videos)
         if self.restart and self.journal is None:
             raise UserError(

@@ -102,6 +102,10 @@ def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) ->
     job |= {"labels": _fingerprint(labels), "words": _fingerprint(words or ())}
     if run.truth is not None:
         job["truth"] = _fingerprint([f"{video}\0{label}" for video, label in run.truth.items()])
+    if run.request.window is None:
+        how = run.request.how
+        job |= {"check": how.get("check", "index")}
+        job |= {"deterministic": how.get("deterministic", False)}
     outputs = {flag: getattr(run.request, flag) for flag in ("json", "csv", "report", "figures")}
     return job | {"outputs": outputs}
 
@@ -112,6 +116,9 @@ def legacy_fields(job: Mapping[str, Any], model: Predictor) -> dict[str, Callabl
         "weights": functools.partial(legacy_weights_fingerprint, nnx.state(model.model)),
         # a run's name ends in the fingerprint of its settings, once twelve digits instead of 16
         "model": lambda: _LAST_DIGITS.sub("", job["model"]),
+        # earlier versions decoded everything and encoded videos alone: the strictest of both
+        "check": lambda: None,
+        "deterministic": lambda: None,
     }
     # earlier versions, which had no such field, prepared all frames as the release does
     if model.fit.is_release:

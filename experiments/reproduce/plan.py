@@ -7,6 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from experiments.common import program
 from experiments.reproduce.ablations import Ablation
 from experiments.reproduce.sources import Listed, RecordSource, SceneSource
 from vtd_jax.clip.config import CLIPConfig
@@ -263,5 +264,5 @@ def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
         why = listed(lacking(plan, datasets), 3, "; ") or "none of its data sets is present"
         raise UserError(
             f"--table={plan.table}: nothing to run: {why}; build the lists with "
-            "experiments.build_data"
+            f"{program.mention('build_data')}"
         )

@@ -228,7 +228,7 @@ def _about(
     notes_below: dict[str, Any] = {
         "ours": f"rows with source {OURS!r}; all others as published",
         "±": "standard deviation over the runs of a row (training seeds, or lists of 16 shots)",
-        INTERVAL: "bootstrap over videos of HM, the mean or top-1, of all runs of a row together",
+        INTERVAL: "bootstrap over videos of HM, the mean or top-1, of all runs of a row",
     }
     if plan.table == "ablations":
         notes_below["p"] = "paired randomisation test of the difference, on the same videos"

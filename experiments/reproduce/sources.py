@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from experiments.common import program
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line
 from vtd_jax.errors import UserError
@@ -55,7 +56,8 @@ class RecordSource:
     def __init__(self, data_dir: Path):
         if not data_dir.is_dir():
             raise UserError(
-                f"--data_dir={data_dir}: no such folder; make records with experiments.build_data"
+                f"--data_dir={data_dir}: no such folder; make records with "
+                f"{program.mention('build_data')}"
             )
         self.data_dir = data_dir
         self._found: dict[tuple[str, str], Listed | None] = {}

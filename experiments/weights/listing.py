@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.hub.consent import amount
 from vtd_jax.clip.hub.names import OF_OPEN_CLIP, TINY
 from vtd_jax.clip.hub.open_clip import OPEN_CLIP
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.clip.hub.resolve import held
 from vtd_jax.clip.weights.checkpoints import TINY_CLIP
+from vtd_jax.console.consent import amount
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import counted, show_table
 
@@ -40,7 +40,7 @@ def _held(name: str) -> Path | str | None:
     try:
         return held(name)
     except UserError:
-        # get says how; the list goes on
+        # get says how; the list continues
         return "damaged"
 
 

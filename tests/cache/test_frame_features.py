@@ -13,8 +13,8 @@ from support import small_run
 from support.helpers import SMALL, random_state
 from support.small_model import small_model
 from vtd_jax.cache import frame_features
-from vtd_jax.cache.arrays import write_rows
 from vtd_jax.cache.frame_features import FeatureStore, tower_fingerprint
+from vtd_jax.cache.shards import write_rows
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
@@ -57,7 +57,7 @@ def _open(store, records, spec=TRAIN, views=(0,), batch_size=2, message=None, ch
 
 
 def _files(store):
-    return sorted(store.folder.rglob("*.npy"))
+    return sorted(store.folder.rglob("*.safetensors"))
 
 
 def _changed(name, by):
@@ -229,10 +229,10 @@ def _pipe(file):
 @pytest.mark.parametrize(
     "damage, why",
     [
-        (_cut, "the header claims 2,048 bytes, "),
+        (_cut, "truncated or damaged safetensors file of "),
         (_flip, "other bytes than were written"),
-        (_other_shape, "an array of float32 (4, 3, 32), expected float32 (4, 4, 32)"),
-        (lambda file: file.write_bytes(b""), "not an array of NumPy"),
+        (_other_shape, "rows of float32 (4, 3, 32), expected float32 (4, 4, 32)"),
+        (lambda file: file.write_bytes(b""), "not a shard of rows"),
         (_pipe, "a pipe"),
     ],
 )

@@ -193,21 +193,21 @@ def test_zero_shot_learns_nothing():
         (
             base_to_novel,
             "hmdb51,shotz=16",
-            "'shotz=16' is not known, expected base_to_novel.py:hmdb51",
+            "'shotz=16' is not known, expected base_to_novel:hmdb51",
         ),
         (base_to_novel, "hmdb51,split=2", "add shots=16"),
         (
             base_to_novel,
             "",
-            "config argument dataset is missing: expected base_to_novel.py:hmdb51|ucf101|",
+            "config argument dataset is missing: expected base_to_novel:hmdb51|ucf101|",
         ),
         (base_to_novel, "shots=16", "config argument dataset is missing"),
         (
             few_shot,
             "shots=2",
-            "config argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2",
+            "config argument dataset is missing: expected few_shot:hmdb51|ucf101|ssv2",
         ),
-        (zero_shot, "", "config argument dataset is missing: expected zero_shot.py:hmdb51|"),
+        (zero_shot, "", "config argument dataset is missing: expected zero_shot:hmdb51|"),
         (
             zero_shot,
             "hmdb51,templates={} or {}",

@@ -65,6 +65,7 @@ COMMANDS = {
     ),
     "build_data": lambda folder, out: (_build_data(folder, out), f"wrote {out}/"),
     "compare": lambda folder, out: ((folder / "run", folder / "run"), ""),
+    "completion": lambda folder, out: (("bash",), "complete -o default -F _vtd vtd"),
     "convert": lambda folder, out: (
         (f"--source={folder / 'clip.safetensors'}", f"--out={out}.safetensors"),
         f"wrote {out}.safetensors: ",
@@ -74,6 +75,10 @@ COMMANDS = {
     "export": lambda folder, out: (
         (f"--workdir={folder / 'run'}", f"--out={out}.safetensors"),
         f"wrote {out}.safetensors: ",
+    ),
+    "index": lambda folder, out: (
+        (folder / "base_val", f"--out={out}", "--frames=2"),
+        f"{out}: 5 videos (5 added, 0 unchanged)",
     ),
     "parity": lambda folder, out: (("--help",), "Try --helpfull"),
     "predict": lambda folder, out: (
@@ -87,10 +92,20 @@ COMMANDS = {
         f"1 video: wrote {out}.json",
     ),
     "pretrain_tiny_clip": lambda folder, out: (("--help",), "Try --helpfull"),
+    "report": lambda folder, out: (
+        (
+            f"--video={folder / 'base_val' / '0.mp4'}",
+            "--labels=red,blue",
+            "--frames=2",
+            f"--report={out}",
+        ),
+        f"1 video: wrote {out}/index.html",
+    ),
     "reproduce": lambda folder, out: (
         ("--table=base_to_novel", "--splits=1", "--dry_run", f"--workdir={out}"),
         " runs, about ",
     ),
+    "search": lambda folder, out: (("--help",), "Try --helpfull"),
     "show_batch": lambda folder, out: (
         (f"--out={out}.png",),
         f"wrote {out}.png: ",

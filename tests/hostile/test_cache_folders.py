@@ -1,7 +1,6 @@
 """Cache folders that someone else filled: computed again with a warning, nothing in them runs."""
 
 import os
-import zlib
 
 import pytest
 
@@ -14,25 +13,24 @@ pytestmark = pytest.mark.command
 WORDS = 256
 
 
-def _signed(content):
-    return content + zlib.crc32(content).to_bytes(4, "little")
-
-
 def _header(text, body=b""):
-    head = text.encode("latin-1").ljust(117) + b"\n"
-    return _signed(b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + body)
+    head = text.encode()
+    return len(head).to_bytes(8, "little") + head + body
 
 
-# files with a right checksum, which is no secret
+def _rows(shape, end, kind="F32", crc="00000000"):
+    return (
+        f'{{"__metadata__":{{"crc32":"{crc}"}},"rows":{{"dtype":"{kind}","shape":{shape},'
+        f'"data_offsets":[0,{end}]}}}}'
+    )
+
+
 LIES = {
-    "terabytes": _header(
-        f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({WORDS}, 999999999999)}}"
-    ),
-    "pickled": _header(
-        f"{{'descr': '|O', 'fortran_order': False, 'shape': ({WORDS},)}}",
-        b"cos\nsystem\n(S'true'\ntR.",
-    ),
+    "terabytes": _header(_rows([WORDS, 999999999999], WORDS * 999999999999 * 4)),
+    "overlapping": _header(_rows([WORDS, 4], 8), bytes(8)),
+    "pickled": b"\x80\x04cos\nsystem\n(S'true'\ntR.",
     "acting": _header("\x1b]0;x\x07\x1b[31m"),
+    "other": _header(_rows([1], 4, crc="2144df1c"), bytes(4)),
     "pipe": None,
 }
 
@@ -52,7 +50,7 @@ def known(tmp_path_factory):
     settings = dict(folder=folder, outputs=[folder / "cache"])
     settings["env"] = harness.small_run_environment() | {"VTD_JAX_CACHE": str(folder / "cache")}
     harness.check_right("predict", flags, **settings)
-    (file,) = (folder / "cache").glob("text-*.npy")
+    (file,) = (folder / "cache").glob("text-*.safetensors")
     return flags, settings, file
 
 

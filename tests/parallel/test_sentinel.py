@@ -126,9 +126,8 @@ def test_one_that_is_gone_is_reported_at_once(three, gone, word):
     if word:
         three[gone].say(word)
     three[gone].end()
-    line = (
-        f"lost process {gone} (host {gone}) ended without a word: killed, crashed, or out of memory"
-    )
+    reason = "ended without a message: killed, crashed, or out of memory"
+    line = f"lost process {gone} (host {gone}) {reason}"
     # no time passes
     assert {one.heard() for place, one in enumerate(three) if place != gone} == {line}
 

@@ -19,7 +19,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.normalization import STATISTICS, as_images, describe, statistics
 from vtd_jax.model.saved.release_files import load_release
-from vtd_jax.predict.results import finite
+from vtd_jax.predict.scoring import finite
 from vtd_jax.video.augment import resize, spatial_views
 from vtd_jax.video.batches import BatchSpec
 from vtd_jax.video.clip import read_clip
@@ -49,6 +49,12 @@ def test_statistics():
     assert (describe("imagenet", HALF), describe("clip", Preprocessing())) == ("imagenet", "clip")
 
 
+def _seen(model, video):
+    """The frames that the model's tower gets."""
+    [one] = model.encode_videos(video, frames=3)
+    return one.clip.frames
+
+
 def test_a_prediction(tmp_path):
     save_clip(
         tmp_path / "clip.safetensors",
@@ -58,7 +64,7 @@ def test_a_prediction(tmp_path):
     model = load(tmp_path / "clip.safetensors", preprocess="release")
     video = np.random.default_rng(0).integers(0, 256, (3, 40, 90, 3), np.uint8)
     squashed = np.stack([resize(frame, 32, 32) for frame in video])
-    np.testing.assert_array_equal(model._read(video, 3, None).frames, squashed)
+    np.testing.assert_array_equal(_seen(model, video), squashed)
     np.testing.assert_array_equal(squashed, spatial_views(video, 32, 1, squash=True)[0])
     features = jax.jit(model.model.encode_frames)(squashed[None])[0]
     images = ((squashed / 255 - 0.5) / 0.25).astype(np.float32)
@@ -77,13 +83,11 @@ def test_a_clip_as_it_is_sees_frames_as_its_images_were(tmp_path, interpolation)
     video = np.random.default_rng(0).integers(0, 256, (3, 40, 91, 3), np.uint8)
     model = load(tmp_path / "clip.safetensors")
     assert model.fit == Fit("clip", interpolation=interpolation)
-    found = model._read(video, 3, None).frames
+    found = _seen(model, video)
     expected = np.stack([prepared(frame, 32, interpolation) for frame in video])
     assert np.abs(found.astype(int) - expected).max() <= 1
     release = load(tmp_path / "clip.safetensors", preprocess="release")
-    np.testing.assert_array_equal(
-        release._read(video, 3, None).frames, spatial_views(video, 32, 1)[0]
-    )
+    np.testing.assert_array_equal(_seen(release, video), spatial_views(video, 32, 1)[0])
 
 
 def test_squashed_frames_have_one_view():

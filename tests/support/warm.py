@@ -59,6 +59,11 @@ def _end(server: subprocess.Popen) -> None:
     server.stdout.close()
 
 
+def address() -> Path:
+    """The socket of the server, for a client that is no Python of this process."""
+    return _server() / "socket"
+
+
 class Started:
     """A command that was started; the part of `subprocess.Popen` that tests use.
 

@@ -196,7 +196,8 @@ def test_a_notice_breaks_the_pass_off_and_what_was_whole_stays(folder, tmp_path,
     config = _config(folder, data__stored_views=1)
     with pytest.raises(Preempted, match=r"no step was made, nothing saved in "):
         small_run.train(config, tmp_path / "run", preemption=Notice())
-    assert [file.name for file in (tmp_path / "cache" / "features").rglob("*.npy")] == ["00000.npy"]
+    kept = (tmp_path / "cache" / "features").rglob("*.safetensors")
+    assert [file.name for file in kept] == ["00000.safetensors"]
     decoded.clear()
     _run(config, tmp_path / "run", resume=True)
     assert {index for _, index in decoded} == set(range(4, 10))

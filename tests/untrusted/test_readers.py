@@ -1,8 +1,10 @@
 """The readers of other people's files: what they take, and that everything else is one line."""
 
+import functools
 import io
 import os
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -187,18 +189,13 @@ def test_arrays_that_lie_are_one_line(content):
 
 def test_an_array_is_mapped_as_it_was_written(tmp_path):
     path, rows = tmp_path / "x.npy", np.arange(12, dtype=np.float32).reshape(4, 3)
-    for crc in (False, True):
-        path.write_bytes(_npy(rows) + (arrays.crc_bytes(_npy(rows)) if crc else b""))
-        found = arrays.map_array(path, (4, 3), crc=crc)
-        assert isinstance(found, np.memmap)
-        assert not found.flags.writeable
-        np.testing.assert_array_equal(found, rows)
+    path.write_bytes(_npy(rows))
+    found = arrays.map_array(path, (4, 3))
+    assert isinstance(found, np.memmap)
+    assert not found.flags.writeable
+    np.testing.assert_array_equal(found, rows)
     np.save(path, rows[:0])
     assert arrays.map_array(path, (0, 3)).shape == (0, 3)
-
-
-def _signed(content):
-    return content + arrays.crc_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -206,36 +203,45 @@ def _signed(content):
     [
         b"",
         b"123",
-        _npy(np.zeros((4, 3), np.float32)),
-        _signed(_npy(np.zeros((4, 3), np.float32)))[:-1],
+        _npy(np.zeros((4, 3), np.float32))[:-1],
         _npy(np.zeros((4, 3), np.float32)) + b"none",
-        _signed(_npy(np.zeros((3, 4), np.float32))),
-        _signed(_npy(np.zeros((4, 3), np.float64))),
-        _signed(_npy(np.zeros((4, 3), ">f4"))),
-        _signed(_npy(np.asfortranarray(np.zeros((4, 3), np.float32)))),
-        _signed(_npy(np.full((4, 3), None))),
-        _signed(_header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)}", bytes(40))),
-        _signed(
-            _header(
-                "{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3)}", bytes(48)
-            )
-        ),
-        _signed(_header("[" * 100)),
-        _signed(_header("__import__('os')")),
-        _signed(b"\x93NUMPY\x02\x00\xff\xff\xff\x7f"),
+        _npy(np.zeros((3, 4), np.float32)),
+        _npy(np.zeros((4, 3), np.float64)),
+        _npy(np.zeros((4, 3), ">f4")),
+        _npy(np.asfortranarray(np.zeros((4, 3), np.float32))),
+        _npy(np.full((4, 3), None)),
+        _header("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)}", bytes(40)),
+        _header("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3)}", bytes(48)),
+        _header("[" * 100),
+        _header("__import__('os')"),
+        b"\x93NUMPY\x02\x00\xff\xff\xff\x7f",
     ],
 )
 def test_a_mapped_array_that_lies_is_one_line(tmp_path, content):
-    """The CRC-32 is no secret: the author of the header makes it too."""
     (tmp_path / "x.npy").write_bytes(content)
-    _refused(lambda: arrays.map_array(tmp_path / "x.npy", (4, 3), crc=True), str(tmp_path))
+    _refused(lambda: arrays.map_array(tmp_path / "x.npy", (4, 3)), str(tmp_path))
 
 
 def test_a_file_of_a_terabyte_is_refused_before_it_is_read(tmp_path):
     path = tmp_path / "x.npy"
-    path.write_bytes(_signed(_npy(np.zeros((4, 3), np.float32))))
+    path.write_bytes(_npy(np.zeros((4, 3), np.float32)))
     os.truncate(path, 2**40)
-    _refused(lambda: arrays.map_array(path, (4, 3), crc=True), "bytes, 1,099,511,627,644 are there")
+    _refused(lambda: arrays.map_array(path, (4, 3)), "bytes, 1,099,511,627,648 are there")
+
+
+def test_the_end_of_a_file_is_mapped_and_nothing_else(tmp_path):
+    path, rows = tmp_path / "x", np.arange(12, dtype=np.float16).reshape(4, 3)
+    path.write_bytes(b"headhead" + rows.tobytes())
+    crc = zlib.crc32(rows)
+    found = arrays.map_rows(path, 8, 32, (4, 3), np.float16, crc)
+    assert isinstance(found, np.memmap)
+    np.testing.assert_array_equal(found, rows)
+    for wrong in ((33, (4, 3), crc), (32, (5, 3), crc), (32, (4, 3), crc ^ 1)):
+        total, shape, other = wrong
+        call = functools.partial(arrays.map_rows, path, 8, total, shape, np.float16, other)
+        _refused(call, str(path))
+    os.truncate(path, 2**40)
+    _refused(lambda: arrays.map_rows(path, 8, 2**40, (4, 3), np.float16, crc), str(path))
 
 
 def test_text_that_is_no_unicode_is_refused():

@@ -187,7 +187,7 @@ if __name__ == "__main__":
 
 def test_a_record_that_crashes_its_worker_ends_the_run_and_is_named(built, tmp_path):
     done = script(tmp_path, built, "crash")
-    warnings, (error,) = done.stderr.count("warning: a data worker died"), done.stdout.splitlines()
+    warnings, (error,) = done.stderr.count("a data worker died"), done.stdout.splitlines()
     assert warnings == pipeline.RESTARTS
     assert error.startswith(
         "error: a data worker died (SIGSEGV) at batch 2 (records 2) or soon after; that was death 4"

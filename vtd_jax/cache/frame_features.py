@@ -15,8 +15,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 import vtd_jax
-from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import check_ours
+from vtd_jax.cache.shards import ENDING, make_folder, read_rows, write_rows
 from vtd_jax.clip.weights.params import state_from_clip
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
@@ -26,7 +26,7 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import process_count
-from vtd_jax.terminal import counted, say
+from vtd_jax.terminal import counted, log_result
 from vtd_jax.video.batches import Batch, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
@@ -40,7 +40,7 @@ PAUSE = 10.0
 
 # part of every folder's name; counts up when the meaning of files changes, so that files of another
 # format or version are ignored
-_FORMAT = 2
+_FORMAT = 3
 # what messages call the rows
 _WHAT = "frame features"
 
@@ -136,7 +136,7 @@ class FeatureStore:
         *,
         batch_size: int,
         workers: int,
-        log: Callable[[str], None] = say,
+        log: Callable[[str], None] = log_result,
         check: Callable[[], None] | None = None,
     ) -> list[Stored]:
         """Features of all videos of `records`, one `Stored` per view; missing or damaged ones are
@@ -257,7 +257,7 @@ class FeatureStore:
 
 
 def _file(folder: Path, start: int) -> Path:
-    return folder / f"{start // SHARD:05d}.npy"
+    return folder / f"{start // SHARD:05d}{ENDING}"
 
 
 def encode_views(frames: Array, state: nnx.State, *, graphdef: Any) -> Float[Array, "..."]:

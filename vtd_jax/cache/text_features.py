@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from vtd_jax.cache.arrays import make_folder, read_rows, write_rows
 from vtd_jax.cache.folder import check_ours
+from vtd_jax.cache.shards import ENDING, make_folder, read_rows, write_rows
 from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder
 from vtd_jax.fingerprints import fingerprint, fingerprint_all
@@ -26,7 +26,7 @@ SHARD = 8192
 LEAST = 256
 
 # part of every file's name; counts up when the meaning of files changes
-_FORMAT = 2
+_FORMAT = 3
 # what messages call the rows
 _WHAT = "text features"
 # words per compiled call (for short lists the next power of two); lengths are padded to a multiple
@@ -107,7 +107,7 @@ class TextCache:
 
     def _file(self, model: VTDCLIP, words: list[str]) -> Path:
         """The file of a part of a list, named by everything that its features depend on."""
-        return self.folder / f"text-{fingerprint([self._weights(model), words])}.npy"
+        return self.folder / f"text-{fingerprint([self._weights(model), words])}{ENDING}"
 
     def _weights(self, model: VTDCLIP) -> str:
         """The fingerprint of the text tower, its prompts and settings, kept for the last model."""

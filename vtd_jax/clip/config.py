@@ -42,6 +42,12 @@ _MAY_BE_NONE = ("vision_patch_size", "vision_mlp_width", "text_mlp_width")
 class CLIPConfig:
     """Sizes of a CLIP model (Radford et al. 2021, tables 19 and 20).
 
+    Example:
+      >>> import vtd_jax
+      >>> config = vtd_jax.CLIPConfig.named("ViT-B/16")
+      >>> config.embed_dim, config.image_resolution, config.vision_patch_size
+      (512, 224, 16)
+
     Attributes:
       embed_dim: width D of the space that images and texts share.
       image_resolution: side of the square input image, pixels. Of SigLIP's it need not be a
@@ -202,7 +208,7 @@ class CLIPConfig:
         if name in OTHERS:
             return _other(name)
         if name not in _NAMED:
-            known = ", ".join((*_NAMED, *OTHERS))
+            known = ", ".join(known_architectures())
             raise UserError(f"unknown CLIP architecture {name!r}, expected one of {known}")
         return _NAMED[name]()
 
@@ -255,6 +261,11 @@ class CLIPConfig:
     def tiny(cls) -> "CLIPConfig":
         """The small CLIP that the repository ships: 64 px, patch 8, 4 + 2 layers of width 64."""
         return cls(128, 64, 4, 64, 8, 64, text_layers=2)
+
+
+def known_architectures() -> tuple[str, ...]:
+    """The names that `CLIPConfig.named` takes: OpenAI's first."""
+    return (*_NAMED, *OTHERS)
 
 
 @functools.cache

@@ -23,6 +23,15 @@ class CLIP(nnx.Module):
 
     `layers` says how transformers store their blocks (see `stack.layout`); a ResNet ignores it. All
     parameters are zeros until `load_clip` or `clip_from_state` fills them.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> import vtd_jax
+      >>> clip = vtd_jax.load_clip("tiny")
+      >>> isinstance(clip, vtd_jax.CLIP)
+      True
+      >>> clip.encode_text(jnp.asarray(vtd_jax.tokenize(["a red star", "a blue ring"]))).shape
+      (2, 128)
     """
 
     def __init__(self, config: CLIPConfig, *, dtype: str = "float32", layers: str = "auto"):

@@ -27,6 +27,14 @@ def tokenize(
 ) -> Int32[np.ndarray, "k l"]:
     """Token ids of texts: start, the text's tokens, end, then zeros.
 
+    Example:
+      >>> import vtd_jax
+      >>> tokens = vtd_jax.tokenize(["a dog", "a cat"])
+      >>> tokens.shape, tokens.dtype
+      ((2, 77), dtype('int32'))
+      >>> tokens[0, :5].tolist()
+      [49406, 320, 1929, 49407, 0]
+
     Args:
       texts: K texts; a single `str` counts as one text.
       context_length: L, the positions of a row, start and end included.

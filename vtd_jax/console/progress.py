@@ -37,7 +37,7 @@ class Progress:
           noun: what is counted, in the singular; without it no rate is shown.
           form: formats `done` and `total`.
           every: seconds between two logged lines.
-          log: called with these lines; stderr by default.
+          log: called with these lines; the log by default.
         """
         self.total, self.done, self.bad = total, 0.0, 0
         self._label, self._noun, self._form = label, noun, form

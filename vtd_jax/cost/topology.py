@@ -14,6 +14,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import SingleDeviceSharding
 
 from vtd_jax.errors import UserError, setting
+from vtd_jax.installed.extras import install
 
 GIB = 2**30
 # libtpu reads these when it is loaded: no metadata server, no logs, and other processes may compile
@@ -63,7 +64,7 @@ def tpu_target(topology: str) -> Target:
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             f"{setting('topology', topology)}: libtpu is not installed; `make aot` makes an "
-            "environment with it, or run pip install -e '.[aot]' in a separate one"
+            f"environment with it, or run {install(['aot'])} in a separate one"
         )
     devices = tpu_devices(topology)
     return Target(topology, "tpu", devices, _usable_memory(devices[0].device_kind, devices[0]))

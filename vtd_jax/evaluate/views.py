@@ -12,8 +12,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
-from vtd_jax.cache.arrays import NotKept
 from vtd_jax.cache.frame_features import FeatureStore
+from vtd_jax.cache.shards import NotKept
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.finite import finite_rows

@@ -35,6 +35,12 @@ _MOST_TOKENS, _MOST_TEMPLATES, _MOST_CHARACTERS = 100_000, 10_000, 1000
 class ModelConfig:
     """How a CLIP becomes a VTD-CLIP.
 
+    Example:
+      >>> import vtd_jax
+      >>> config = vtd_jax.ModelConfig(text_prompts=0, text_depth=0, normalization="clip")
+      >>> config.assignment, config.pooling
+      ('euclidean', 'confidence')
+
     Attributes:
       text_prompts: learnable context tokens P_t before a class name; 0 encodes bare class names, or
         `templates`.

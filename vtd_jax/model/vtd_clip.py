@@ -2,13 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Int32, Key, UInt8
+from jaxtyping import Array, Float, Int, Int32, Key, UInt8
 
 from vtd_jax.clip.compute import DEFAULT, Compute
 from vtd_jax.clip.model import CLIP
@@ -19,6 +19,7 @@ from vtd_jax.model.axes import WHOLE, Axes
 from vtd_jax.model.codebook import class_tokens, ensemble, template_tokens, trim
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.normalization import as_images
+from vtd_jax.model.output import Output
 from vtd_jax.model.preprocess import check_preprocess, scaling
 from vtd_jax.model.prompts import Prompt, text_prompts, visual_prompts
 
@@ -33,28 +34,6 @@ ClassTokens = (
 )
 
 
-class Output(NamedTuple):
-    """Logits of a batch of videos, and what led to them.
-
-    Attributes:
-      logits: `[B, K]`.
-      confidence: `[B, T, K]`, sums to 1 over frames.
-      assignment: `[B, T]`, the code that names each frame.
-      votes: `[B, K]`.
-      video_token: `[B, n, D]`, raw codes, most votes first.
-      frame_features: `[B, T, D]`, raw.
-      tied: `[B]`, whether several classes have the most votes to rounding (`ties.tied`).
-    """
-
-    logits: Float[Array, "b k"]
-    confidence: Float[Array, "b t k"]
-    assignment: Int[Array, "b t"]
-    votes: Float[Array, "b k"]
-    video_token: Float[Array, "b n d"]
-    frame_features: Float[Array, "b t d"]
-    tied: Bool[Array, " b"]
-
-
 class VTDCLIP(nnx.Module):
     """A frozen CLIP with learnable prompts, discretization and confidence-aware fusion (arXiv
     2503.18407).
@@ -63,6 +42,17 @@ class VTDCLIP(nnx.Module):
     encoded names. Learnable variables are `nnx.Param` (prompts its subclass `Prompt`), frozen ones
     `vtd_jax.clip.layers.Frozen`. Settings are given here and never change: `with_compute` and
     `with_pooling` return another model.
+
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> from flax import nnx
+      >>> config = vtd_jax.ModelConfig(text_depth=2, visual_depth=2)
+      >>> model = vtd_jax.VTDCLIP(vtd_jax.load_clip("tiny"), config, rngs=nnx.Rngs(0))
+      >>> codebook = model.encode_classes(model.class_tokens(["red star", "blue ring"]))
+      >>> videos = np.zeros((1, 2, 64, 64, 3), np.uint8)
+      >>> model(videos, codebook).confidence.shape
+      (1, 2, 2)
     """
 
     def __init__(

@@ -25,7 +25,7 @@ from vtd_jax.parallel.rollcall import RollCall
 from vtd_jax.parallel.watch import Watch
 from vtd_jax.parallel.wires import Hello, Reply, Wire, myself, new_mark
 from vtd_jax.printable import listed
-from vtd_jax.terminal import counted, say
+from vtd_jax.terminal import counted, log
 
 # seconds to wait for the others at the start, and without a heartbeat before one counts as gone
 TIMEOUT, HEARTBEAT = 300, 30
@@ -157,7 +157,7 @@ def _call_roll(
         return wires, call.names
     _called = True
     try:
-        wire, who = answer(address, own, deadline, patience, lambda line: say(line, sys.stderr))
+        wire, who = answer(address, own, deadline, patience, log)
     except TimeoutError as why:
         raise UserError(
             f"{setting('coordinator_address', address)}: {why}; is process 0 running there, is the "

@@ -92,7 +92,7 @@ class Sentinel:
                 del self._heard[rank]
                 if not self._all_end(rank):
                     self._lose(
-                        f"{self._name(rank)} ended without a word: killed, crashed, or out of "
+                        f"{self._name(rank)} ended without a message: killed, crashed, or out of "
                         "memory"
                     )
 

@@ -134,6 +134,7 @@ class Watch:
         finish(FINISHED)
         with contextlib.suppress(Exception):
             status.clear()
+            # printed, not logged: no handler of this process may be waited for
             say(f"error: {ended_by(self._reason)}", sys.stderr)
             sys.stdout.flush()
         # this is a thread; and an ordinary exit would wait in JAX for the process that is gone

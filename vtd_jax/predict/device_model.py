@@ -9,11 +9,9 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int32, UInt8
 
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.batching.memory import CHUNK, frames_a_device
 from vtd_jax.predict.programs import Parts, Vocabulary, compiled
 from vtd_jax.video.scaling.fit import Fit
-
-# frames that a device encodes at once: they fill it, and fit into any memory
-CHUNK = 32
 
 
 class DeviceModel:
@@ -54,6 +52,31 @@ class DeviceModel:
         """Arrays on all devices, as programs take them."""
         return jax.device_put(tree, NamedSharding(self._mesh, PartitionSpec()))
 
+    def batch_frames(self, asked: int | None) -> int:
+        """Frames of a batch over all devices, each of which gets an equal share.
+
+        Args:
+          asked: rounded up to a multiple of the devices; None for what the devices have room for.
+        """
+        devices = list(self._mesh.devices)
+        if asked is None:
+            return len(devices) * frames_a_device(devices, self.model)
+        return -(-asked // len(devices)) * len(devices)
+
+    def start(self, frames: UInt8[np.ndarray, "n r r 3"], rows: int) -> Float32[Array, "m d"]:
+        """Starts to encode N frames, and does not wait for it.
+
+        Args:
+          frames: of this model's size, at least one.
+          rows: of the compiled program, N or more, a multiple of the devices.
+
+        Returns:
+          The raw features, in the first N rows.
+        """
+        padded = np.concatenate([frames, np.repeat(frames[-1:], rows - len(frames), axis=0)])
+        placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
+        return self._programs.encode(self._state, placed)
+
     def encode_frames(self, frames: UInt8[np.ndarray, "n r r 3"]) -> Float32[np.ndarray, "n d"]:
         """Raw features of N frames of this model's size, a chunk at a time over all devices."""
         count, features = len(self._mesh.devices), []
@@ -63,9 +86,7 @@ class DeviceModel:
             rows = max(count, 1 << (len(part) - 1).bit_length())
             # every device gets an equal share
             rows = -(-rows // count) * count
-            padded = np.concatenate([part, np.repeat(part[-1:], rows - len(part), axis=0)])
-            placed = jax.device_put(padded, NamedSharding(self._mesh, PartitionSpec("frames")))
-            features.append(np.asarray(self._programs.encode(self._state, placed))[: len(part)])
+            features.append(np.asarray(self.start(part, rows))[: len(part)])
         return np.concatenate(features)
 
     def logits(
@@ -75,7 +96,17 @@ class DeviceModel:
         vocabulary: Vocabulary,
         ids: Int32[np.ndarray, "b t"] | None = None,
     ) -> Float32[np.ndarray, "b k"]:
-        """Logits of B encoded videos.
+        """Logits of B encoded videos; see `start_logits`."""
+        return np.asarray(self.start_logits(features, codebook, vocabulary, ids))
+
+    def start_logits(
+        self,
+        features: Float32[np.ndarray, "b t d"],
+        codebook: Float32[Array, "k d"],
+        vocabulary: Vocabulary,
+        ids: Int32[np.ndarray, "b t"] | None = None,
+    ) -> Float32[Array, "b k"]:
+        """Starts to compute the logits of B encoded videos, and does not wait for them.
 
         Args:
           features: raw.
@@ -84,13 +115,13 @@ class DeviceModel:
           ids: the word of every frame, if known.
         """
         if vocabulary.is_labels or self.model.fusion is None:
-            return np.asarray(self._programs.classify(self._state, features, codebook))
+            return self._programs.classify(self._state, features, codebook)
         config = self.model.config
         if ids is None:
             flat = features.reshape(-1, features.shape[-1])
             ids = vocabulary.nearest(flat, 1, config.assignment).ids.reshape(features.shape[:2])
         tokens = vocabulary.video_tokens(features, ids, config)
-        return np.asarray(self._programs.score(self._state, features, codebook, tokens.codes))
+        return self._programs.score(self._state, features, codebook, tokens.codes)
 
     def explain(
         self,

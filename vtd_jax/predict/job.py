@@ -2,15 +2,38 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.errors import UserError
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.printable import utf8
+from vtd_jax.video.clip import Clip
+
+
+class Encoded(NamedTuple):
+    """A video that is read and encoded.
+
+    Attributes:
+      clip: its frames.
+      features: of the frames, raw.
+    """
+
+    clip: Clip
+    features: Float32[np.ndarray, "t d"]
 
 
 class Failure(NamedTuple):
     """The result for a video that cannot be read.
+
+    Example:
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> result = model.predict("absent.mp4", ["red", "blue"], on_error="return")
+      >>> isinstance(result, vtd_jax.Failure)
+      True
+      >>> result.to_dict()
+      {'video': 'absent.mp4', 'error': 'absent.mp4: there is no such video file'}
 
     Attributes:
       video: its file, or "frames" for an array.
@@ -33,16 +56,10 @@ def check_on_error(on_error: str) -> None:
         )
 
 
-def check_numbers(frames: int, fps: float | None, runner_ups: int | None, workers: int) -> None:
-    """Raises a `UserError` for an option of `Predictor.stream` that is out of its range."""
-    if frames < 1:
-        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
-    if fps is not None and not fps > 0:
-        raise UserError(f"fps={fps}: expected frames a second, above 0")
+def check_runner_ups(runner_ups: int | None) -> None:
+    """Raises a `UserError` for a number of further words that is out of its range."""
     if runner_ups is not None and runner_ups < 0:
         raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
-    if workers < 0:
-        raise UserError(f"workers={workers}: expected 0 or more")
 
 
 class Job(NamedTuple):

@@ -12,11 +12,11 @@ from flax import nnx
 
 from vtd_jax.backend import check_backend
 from vtd_jax.cache.text_features import TextCache
-from vtd_jax.clip.hub.consent import found_in, given
 from vtd_jax.clip.hub.names import TINY
 from vtd_jax.clip.hub.resolve import resolve
 from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
+from vtd_jax.console.consent import found_in, given
 from vtd_jax.errors import UserError, function
 from vtd_jax.fields import check_choice
 from vtd_jax.files import is_possible
@@ -81,6 +81,14 @@ def load(
         vtd_jax.load("runs/hmdb51")                             # the workdir of a run
         vtd_jax.load("tiny")                                    # in the package; coloured shapes
 
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> video = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> model.predict(video, ["red", "blue"]).label
+      'red'
+
     Args:
       source: a CLIP checkpoint (OpenAI, Hugging Face, open_clip, ours; file or folder) for
         zero-shot, a tuned `.safetensors`, the workdir of a run, or "tiny". All of them may be given
@@ -132,6 +140,7 @@ def load(
         class_names=names,
         description=description,
         weights=weights,
+        source=os.fspath(source),
         cache=TextCache(cache),
         devices=devices,
     )

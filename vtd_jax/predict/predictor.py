@@ -2,34 +2,43 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any, Unpack
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.batching.encode import encode
+from vtd_jax.predict.batching.options import Encoding, How
 from vtd_jax.predict.device_model import DeviceModel
-from vtd_jax.predict.job import Failure, Job, check_numbers, check_on_error
+from vtd_jax.predict.embedding import Embeds
+from vtd_jax.predict.job import Encoded, Failure, Job, check_on_error, check_runner_ups
 from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
-from vtd_jax.predict.scoring import score_clip
+from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
-from vtd_jax.video.clip import Clip, Video, as_videos, read_clip
+from vtd_jax.video.clip import as_videos, local
 from vtd_jax.video.decode import VideoError
-from vtd_jax.video.read_ahead import read_ahead
 from vtd_jax.video.scaling.fit import Fit
 
 # lists of labels whose codebooks are kept in memory
 _KEPT = 4
 
 
-class Predictor:
+class Predictor(Embeds):
     """Scores any labels for any videos. Calls change nothing but caches.
+
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> red = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> model.embed_video([red, red], frames=4).shape, model.embed_text("red").shape
+      ((2, 128), (128,))
 
     Attributes:
       model: the VTD-CLIP.
@@ -37,6 +46,7 @@ class Predictor:
       class_names: default labels: those of training, () for zero-shot.
       description: of the model, for tables and pages.
       weights: fingerprint of all weights.
+      source: name or path that it was loaded from; "" for one in memory.
     """
 
     def __init__(
@@ -47,11 +57,12 @@ class Predictor:
         class_names: Sequence[str] = (),
         description: str = "",
         weights: str = "",
+        source: str = "",
         cache: TextCache | None = None,
         devices: Sequence[jax.Device] | None = None,
     ):
         self.model, self.frames, self.class_names = model, frames, tuple(class_names)
-        self.description, self.weights = description, weights
+        self.description, self.weights, self.source = description, weights, source
         self._cache = TextCache(None) if cache is None else cache
         self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}
@@ -66,6 +77,11 @@ class Predictor:
     def fit(self) -> Fit:
         """How frames are scaled and cropped."""
         return self._on_devices.fit
+
+    @property
+    def on_devices(self) -> DeviceModel:
+        """The model and its compiled programs."""
+        return self._on_devices
 
     @property
     def chunk(self) -> int:
@@ -99,12 +115,14 @@ class Predictor:
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
         on_error: str = "raise",
-    ) -> Prediction | Failure | list[Prediction | Failure]:
+        **how: Unpack[How],
+    ) -> Prediction | Failure | list[Prediction | Failure] | Iterator[Prediction | Failure]:
         """Scores labels for one video or several.
 
         Args:
-          video: path of a file, uint8 RGB frames `[N, H, W, 3]`, or a list of these; of any length
-            and size.
+          video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
+            videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
+            of any length and size. An address (`https://…`, `gs://…`) is copied after a question.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -112,16 +130,20 @@ class Predictor:
           fps: frame rate of arrays.
           on_error: "raise" stops at the first video that cannot be read; "return" returns a
             `Failure` for it, and the results of all others.
+          **how: of reading and encoding, see `How`: `batch_frames`, `deterministic`, `check`,
+            `workers`, `processes`.
 
         Returns:
-          A `Prediction`; a list of them for a list.
+          A `Prediction`; a list of them for a list, a folder or a glob; for an iterator an
+          iterator, which takes the memory of a few videos.
 
         Raises:
-          UserError: no labels, or labels that are empty, repeated or too long; an option out of
-            range; with `on_error="raise"` also a file that is not a complete video.
+          UserError: no labels, or labels that are empty, repeated or too long; a folder or glob
+            without videos; an option out of range; with `on_error="raise"` also a file that is not
+            a complete video.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, **options)
+        return self._predict(video, labels, **options, **how)
 
     def explain(
         self,
@@ -133,16 +155,17 @@ class Predictor:
         fps: float | None = None,
         runner_ups: int = 4,
         on_error: str = "raise",
-    ) -> Explanation | Failure | list[Explanation | Failure]:
+        **how: Unpack[How],
+    ) -> Explanation | Failure | list[Explanation | Failure] | Iterator[Explanation | Failure]:
         """As `predict`, with the words of the frames, their confidences and contributions.
 
         Args:
-          video, labels, frames, fps, on_error: as for `predict`; the scores are the same.
+          video, labels, frames, fps, on_error, **how: as for `predict`; the scores are the same.
           vocabulary: words that name frames, 1 to millions; None for the labels, as in the method.
           runner_ups: further words for each frame, nearest first.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, runner_ups=runner_ups, **options)
+        return self._predict(video, labels, runner_ups=runner_ups, **options, **how)
 
     def timeline(
         self,
@@ -181,7 +204,8 @@ class Predictor:
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
-            return make_timeline(self._on_devices, os.fspath(video), job, plan, on_progress)
+            path = os.fspath(local(video))
+            return make_timeline(self._on_devices, path, job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise
@@ -189,33 +213,55 @@ class Predictor:
 
     def stream(
         self,
-        videos: Iterable[Video],
+        videos: Any,
         labels: Sequence[str] | None = None,
         *,
         frames: int | None = None,
         vocabulary: Sequence[str] | None = None,
         fps: float | None = None,
         runner_ups: int | None = None,
-        workers: int = 2,
         on_error: str = "return",
+        **how: Unpack[How],
     ) -> Iterator[Prediction | Explanation | Failure]:
         """Yields one result a video, in order; takes the memory of a few videos.
 
         Args:
-          videos: as for `predict`; read as they are needed.
-          labels, frames, vocabulary, fps, on_error: as for `predict`.
+          videos: as for `predict`; those of an iterator are read as they are needed, a few batches
+            ahead. What it raises is raised after the results of all videos before.
+          labels, frames, vocabulary, fps, on_error, **how: as for `predict`.
           runner_ups: None predicts; a number explains.
-          workers: threads that decode ahead.
 
         Raises:
           UserError: as for `predict`; options and labels are checked by the call itself.
         """
-        frames = self.frames if frames is None else frames
         check_on_error(on_error)
-        check_numbers(frames, fps, runner_ups, workers)
+        check_runner_ups(runner_ups)
+        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
         job = self._job(labels, vocabulary)
-        read = read_ahead(videos, lambda video: self._read(video, frames, fps), workers)
-        return self._stream(read, job, runner_ups, on_error)
+        encoded = encode(self._on_devices, as_videos(videos)[0], encoding)
+        ahead = encoding.videos_ahead(self._on_devices)
+        scored = score_videos(self._on_devices, encoded, job, runner_ups, ahead)
+        return self._results(scored, on_error)
+
+    def encode_videos(
+        self,
+        videos: Any,
+        *,
+        frames: int | None = None,
+        fps: float | None = None,
+        **how: Unpack[How],
+    ) -> Iterator[Encoded | Failure]:
+        """Yields the frames of each video and their features, in order.
+
+        Args:
+          videos: as for `stream`.
+          frames, fps, **how: as for `predict`.
+
+        Raises:
+          UserError: an option out of range, a folder or glob without videos.
+        """
+        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
+        return encode(self._on_devices, as_videos(videos)[0], encoding)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
@@ -271,26 +317,18 @@ class Predictor:
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
     def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
-        """The result of one video, or the list of results of several."""
+        """The result of one video; the list, or iterator, of results of several."""
         videos, single = as_videos(video)
         results = self.stream(videos, labels, **options)
-        return next(results) if single else list(results)
+        if single:
+            return next(results)
+        return list(results) if isinstance(videos, Sequence) else results
 
-    def _stream(
-        self, read: Iterator[Clip | Failure], job: Job, runner_ups: int | None, on_error: str
+    def _results(
+        self, scored: Generator[Prediction | Explanation | Failure, None, None], on_error: str
     ) -> Iterator[Prediction | Explanation | Failure]:
-        with contextlib.closing(read):
-            for clip in read:
-                if isinstance(clip, Clip):
-                    # no batch of videos: last digits would depend on the others in it
-                    yield score_clip(self._on_devices, clip, job, runner_ups)
-                elif on_error == "raise":
-                    raise clip.error
-                else:
-                    yield clip
-
-    def _read(self, video: Video, frames: int, fps: float | None) -> Clip | Failure:
-        try:
-            return read_clip(video, frames, self.size, fps=fps, fit=self.fit)
-        except UserError as error:
-            return Failure("frames" if isinstance(video, np.ndarray) else os.fspath(video), error)
+        with contextlib.closing(scored):
+            for one in scored:
+                if isinstance(one, Failure) and on_error == "raise":
+                    raise one.error
+                yield one

@@ -1,20 +1,30 @@
 """Results of a video: plain data for tables, JSON, pages and figures."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
-from vtd_jax.finite import check_finite
+from vtd_jax.predict.display import rows, texts
+from vtd_jax.predict.display.shown import Shown
 from vtd_jax.printable import utf8
-from vtd_jax.video.clip import Clip
 
 
-@dataclass(frozen=True)
-class Prediction:
+@dataclass(frozen=True, repr=False)
+class Prediction(Shown):
     """Scores of one video.
+
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> video = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> result = model.predict(video, ["red", "blue"], frames=4)
+      >>> isinstance(result, vtd_jax.Prediction), result.label
+      (True, 'red')
+      >>> [(row["label"], round(row["score"])) for row in result.rows()]
+      [('red', 1), ('blue', 0)]
 
     Attributes:
       video: its file, or "frames" for an array.
@@ -78,10 +88,29 @@ class Prediction:
             "note": self.note,
         }
 
+    def _lines(self) -> list[str]:
+        return texts.prediction_lines(self)
 
-@dataclass(frozen=True)
+    def _rows(self, by: str) -> rows.Rows:
+        return rows.prediction_rows(self, by)
+
+
+@dataclass(frozen=True, repr=False)
 class Explanation(Prediction):
     """Scores of one video and how they were computed (paper, sections 3.2 and 3.3).
+
+    Example:
+      >>> import numpy as np
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> video = np.full((8, 64, 64, 3), (200, 30, 30), np.uint8)
+      >>> seen = model.explain(video, ["red", "blue"], frames=4)
+      >>> [words[0] for words in seen.words]
+      ['red', 'red', 'red', 'red']
+      >>> seen.confidence.shape
+      (4, 2)
+      >>> seen.save_html("frames.html").name
+      'frames.html'
 
     Attributes:
       pictures: the T frames as the model saw them, uint8 RGB.
@@ -158,6 +187,12 @@ class Explanation(Prediction):
             "vocabulary_size": self.vocabulary_size,
         }
 
+    def _lines(self) -> list[str]:
+        return texts.explanation_lines(self)
+
+    def _rows(self, by: str) -> rows.Rows:
+        return rows.explanation_rows(self, by)
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -186,9 +221,18 @@ class Segment:
         return {name: round(x, 6) if isinstance(x, float) else x for name, x in fields}
 
 
-@dataclass(frozen=True)
-class Timeline:
+@dataclass(frozen=True, repr=False)
+class Timeline(Shown):
     """What a long video shows when.
+
+    Example:
+      >>> import vtd_jax
+      >>> model = vtd_jax.load("tiny")
+      >>> timeline = model.timeline("clip.mp4", ["red", "blue"], window=1.0, frames=4)
+      >>> isinstance(timeline, vtd_jax.Timeline), timeline.labels
+      (True, ('red', 'blue'))
+      >>> sorted(timeline.rows(by="window")[0])
+      ['end', 'label', 'score', 'start', 'video', 'word']
 
     Attributes:
       video: its file.
@@ -227,6 +271,7 @@ class Timeline:
     pictures: UInt8[np.ndarray, "m r r 3"]
     pictures_at: Float64[np.ndarray, " m"]
     note: str = ""
+    _BY: ClassVar[str] = "segment"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able, without pictures."""
@@ -259,42 +304,11 @@ class Timeline:
             ],
         }
 
+    def _lines(self) -> list[str]:
+        return texts.timeline_lines(self)
 
-def finite(logits: Float32[np.ndarray, "*any k"], video: str) -> Float32[np.ndarray, "*any k"]:
-    """The logits; raises a `UserError` if one is NaN or infinite, so that no score is."""
-    remedy = (
-        "values of this model exceed the range of its dtype; try dtype=float32, or other weights"
-    )
-    return check_finite(logits, f"{video}: a row of scores", remedy)
-
-
-def facts(
-    clip: Clip,
-    labels: Sequence[str],
-    logits: Float32[np.ndarray, " k"],
-    logit_bias: float | None = None,
-) -> dict[str, Any]:
-    """The fields of a `Prediction`; with a logit bias also `matches`."""
-    finite(logits, clip.name)
-    # a softmax in NumPy, which cannot overflow
-    scores = np.exp(logits - logits.max())
-    return {
-        "video": clip.name,
-        "labels": tuple(labels),
-        "scores": (scores / scores.sum()).astype(np.float32),
-        "logits": logits,
-        "matches": None if logit_bias is None else _sigmoid(logits + np.float32(logit_bias)),
-        "indices": clip.indices,
-        "seconds": clip.seconds,
-        "total": clip.total,
-        "duration": clip.duration,
-        "note": clip.note,
-    }
-
-
-def _sigmoid(x: Float32[np.ndarray, " k"]) -> Float32[np.ndarray, " k"]:
-    # by a tanh, which cannot overflow
-    return 0.5 + 0.5 * np.tanh(0.5 * x)
+    def _rows(self, by: str) -> rows.Rows:
+        return rows.timeline_rows(self, by)
 
 
 def rounded(values: Float[np.ndarray, "..."] | None, digits: int = 6) -> Any:

@@ -13,7 +13,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
 from vtd_jax.predict.programs import OnProgress
-from vtd_jax.predict.results import Timeline, finite
+from vtd_jax.predict.results import Timeline
+from vtd_jax.predict.scoring import finite
 from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
 from vtd_jax.video.clip import TimedFrame, frames_at

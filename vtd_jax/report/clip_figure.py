@@ -1,7 +1,6 @@
 """A figure of a clip: its frames, their words, and their confidence for each class."""
 
 import contextlib
-import os
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,23 +10,21 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib.figure import Figure
 
 from vtd_jax import figures
-from vtd_jax.errors import UserError
 from vtd_jax.figures import short
-from vtd_jax.predict.results import Explanation
+from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.printable import printable
+from vtd_jax.report.figure_files import MADE_BY
 from vtd_jax.report.html import evenly
-from vtd_jax.untrusted.regular_files import open_regular
 
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
-# metadata that marks our figures, its field by suffix, and bytes at both ends searched for it
-MADE_BY, _ENDS = "vtd_jax figure", 4096
+# the field of MADE_BY by suffix
 _MAKER = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
 
 def clip_picture(
-    path: Path,
+    path: Path | None,
     frames: UInt8[np.ndarray, "t h w 3"],
     words: Sequence[str],
     confidence: Float[np.ndarray, "t k"],
@@ -40,11 +37,11 @@ def clip_picture(
     times: Sequence[str] | None = None,
     note: str = "a row sums to 1",
     brightest: float = 1.0,
-) -> None:
+) -> Figure:
     """Draws a clip's discretization as PNG, PDF or SVG, by the suffix; whole or not at all.
 
     Args:
-      path: of the file.
+      path: of the file; None only returns the figure.
       frames: the T frames of the model.
       words: of the T frames, those of the nearest codes.
       confidence: `[T, K]`, sums to 1 over frames.
@@ -74,17 +71,39 @@ def clip_picture(
         _heat(heat, confidence[:, shown].T, [names[k] for k in shown], truth, columns, brightest)
         heat.set_xlabel(f"frame: its confidence for each class ({note})", fontsize=8, color=INK)
         _bars(figure.add_subplot(grid[1, 1]), scores[shown])
+    return figure
+
+
+def scores_figure(prediction: Prediction, *, top: int = 5, title: str = "") -> Figure:
+    """Draws the best labels of a prediction and their scores.
+
+    Args:
+      prediction: to draw.
+      top: labels shown, best first.
+      title: line above; the video's name for "".
+    """
+    shown = prediction.order(top)
+    title = title or f"{file_title(prediction.video)}: {short(prediction.label)}"
+    names = [short(prediction.labels[k]) for k in shown]
+    with drawing(None, 6, 0.9 + 0.36 * len(shown), [title, *names]) as figure:
+        grid = figure.add_gridspec(1, 1, left=0.42, top=1 - 0.45 / figure.get_figheight())
+        figure.suptitle(title, color=INK, fontsize=11)
+        axes = figure.add_subplot(grid[0])
+        _bars(axes, prediction.scores[shown])
+        axes.set_yticks(range(len(names)), names, fontsize=8, color=INK)
+        axes.tick_params(length=0)
+    return figure
 
 
 def explanation_figure(
-    path: Path, explanation: Explanation, *, top: int = 5, title: str = ""
-) -> None:
+    path: Path | None, explanation: Explanation, *, top: int = 5, title: str = ""
+) -> Figure:
     """Draws an explained clip for a paper as PNG, PDF or SVG, by the suffix; whole or not at all.
 
     Of more than 16 frames, 16 evenly spaced ones are shown. Text in a PDF is text (TrueType).
 
     Args:
-      path: of the file.
+      path: of the file; None only returns the figure.
       explanation: to draw.
       top: labels shown, best first.
       title: line above; the video's name for "".
@@ -95,7 +114,7 @@ def explanation_figure(
     times = [str(i + 1) for i in kept]
     if explanation.seconds is not None:
         times = [f"{explanation.seconds[i]:.1f} s" for i in kept]
-    clip_picture(
+    return clip_picture(
         path,
         explanation.pictures[kept],
         [explanation.words[i][0] for i in kept],
@@ -113,23 +132,16 @@ def explanation_figure(
 
 
 @contextlib.contextmanager
-def drawing(path: Path, width: float, height: float, texts: Iterable[str]) -> Iterator[Figure]:
+def drawing(
+    path: Path | None, width: float, height: float, texts: Iterable[str]
+) -> Iterator[Figure]:
     """A white figure, in inches, with fonts for its texts; saved when the block ends."""
     with figures.drawing(width, height, texts) as figure:
         yield figure
+        if path is None:
+            return
         metadata = {_MAKER[path.suffix]: MADE_BY} if path.suffix in _MAKER else None
         figures.save(figure, path, metadata=metadata, tight=True)
-
-
-def is_figure(path: Path) -> bool:
-    """Whether a file is a figure of this package."""
-    try:
-        with open_regular(path, "figure") as file:
-            head = file.read(_ENDS)
-            file.seek(-min(_ENDS, os.fstat(file.fileno()).st_size), os.SEEK_END)
-            return MADE_BY.encode() in head + file.read(_ENDS)
-    except (OSError, UserError):
-        return False
 
 
 def file_title(video: str) -> str:

@@ -8,6 +8,7 @@ import numpy as np
 from vtd_jax.durations import clock
 from vtd_jax.predict.results import Explanation
 from vtd_jax.report.html import Beside, counted, jpeg, known, place, remark
+from vtd_jax.report.scores_page import facts
 
 TEMPLATE, SCRIPT = "clip.html", "clip.js"
 _ALL, _KEYFRAMES = 12, 3  # labels to choose from, marked frames of each
@@ -39,7 +40,7 @@ def content(result: Explanation, beside: Beside) -> dict[str, Any]:
         "label": result.label,
         "score": result.score,
         "known": known(beside, result.labels, result.scores),
-        "facts": _facts(result),
+        "facts": facts(result),
         "path": place(result, beside),
         "remark": remark(result.note),
         "frames": frames,
@@ -69,13 +70,6 @@ def content(result: Explanation, beside: Beside) -> dict[str, Any]:
         "own": result.vocabulary_is_labels,
         "data": _data(result, shown),
     }
-
-
-def _facts(result: Explanation) -> list[str]:
-    facts = [f"{counted(len(result.words), 'frame')} of {result.total:,}".replace(",", "\u202f")]
-    if result.duration is not None:
-        facts.append(clock(result.duration, tenths=True))
-    return [*facts, f"best of {counted(len(result.labels), 'label')}"]
 
 
 def _named_from(result: Explanation) -> str:

@@ -19,6 +19,7 @@ from jaxtyping import Int, UInt8
 from markupsafe import Markup
 
 from vtd_jax.durations import clock
+from vtd_jax.predict.display.texts import percent
 from vtd_jax.printable import utf8
 
 SIDE = 224  # of embedded frames, pixels at most
@@ -38,6 +39,7 @@ class Beside:
       truth: the true label; None if unknown.
       notice: a warning on top, such as that the model is a toy.
       before, after: file names of the pages of the previous and next video; "" for none.
+      index: whether the page links to the index of a report.
     """
 
     path: str | None = None
@@ -45,6 +47,7 @@ class Beside:
     notice: str = ""
     before: str = ""
     after: str = ""
+    index: bool = True
 
 
 # nothing beside the result
@@ -87,15 +90,6 @@ def tick_step(duration: float, most: int) -> int:
 def evenly(count: int, most: int) -> Int[np.ndarray, " n"]:
     """Indices of at most `most` of `count` items, evenly spaced from the first to the last."""
     return np.linspace(0, count - 1, min(count, most)).round().astype(int)
-
-
-def percent(score: float) -> str:
-    """A probability as `83.4 %`; never rounded to 100 % or 0 %."""
-    if 0 < score < 0.001:
-        return "< 0.1 %"
-    if 0.999 < score < 1:
-        return "> 99.9 %"
-    return f"{100 * score:.1f} %"
 
 
 def signed(value: float) -> str:
@@ -189,7 +183,7 @@ def document(
     *,
     title: str,
     about: Mapping[str, str],
-    script: str,
+    script: str = "",
     notice: str = "",
     entry: str = "",
 ) -> Iterator[str]:
@@ -200,11 +194,11 @@ def document(
       content: its variables.
       title: of the window.
       about: lines for "How this was made"; "date" is visible when they are folded.
-      script: name of the page's script.
+      script: name of the page's script beside the common one; "" for none.
       notice: a warning above the content.
       entry: JSON for the index, see `pages.read_entry`.
     """
-    code = "\n".join((asset("common.js"), asset(script)))
+    code = "\n".join(asset(name) for name in ("common.js", script) if name)
     # the page's security policy allows only a script with this digest
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return templates().get_template(template).generate(

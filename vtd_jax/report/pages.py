@@ -15,9 +15,9 @@ from msgspec import Meta
 from vtd_jax.errors import UserError
 from vtd_jax.files import replacing
 from vtd_jax.fingerprints import fingerprint
-from vtd_jax.predict.results import Explanation, Timeline
+from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.printable import utf8
-from vtd_jax.report import clip_page, timeline_page
+from vtd_jax.report import clip_page, scores_page, timeline_page
 from vtd_jax.report.html import ALONE, ENTRY, Beside, document, thumbnail, ways
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.regular_files import open_regular, read_text
@@ -141,6 +141,27 @@ def write_page(
     return entry
 
 
+def write_scores(
+    path: Path, result: Prediction, about: Mapping[str, str], beside: Beside = ALONE
+) -> None:
+    """Writes the page of a prediction, whole or not at all; it is in no index.
+
+    Args:
+      path: of the file; its folder is created if missing.
+      result: to show.
+      about, beside: as for `write_page`.
+    """
+    title = Path(result.video).name or result.video
+    pieces = document(
+        scores_page.TEMPLATE,
+        scores_page.content(result, beside) | {"name": title},
+        title=f"{title} – {result.label}",
+        about={"video": result.video} | dict(about),
+        notice=beside.notice,
+    )
+    _write(path, pieces)
+
+
 def relink(path: Path, before: str, after: str) -> None:
     """Replaces a page's links to its neighbours, for which no page was written in the end.
 
@@ -208,6 +229,11 @@ def is_index(path: Path) -> bool:
             return _INDEX.match(file.read(_HEAD)) is not None
     except (OSError, UserError):
         return False
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a page of this package, of any kind."""
+    return read_entry(path) is not None or is_index(path)
 
 
 def check_report(flag: str, folder: Path) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 
 from vtd_jax.durations import clock
 from vtd_jax.figures import short
@@ -14,14 +15,16 @@ from vtd_jax.report.html import evenly, tick_step
 _PICTURES = 12
 
 
-def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str = "") -> None:
+def timeline_figure(
+    path: Path | None, timeline: Timeline, *, top: int = 12, title: str = ""
+) -> Figure:
     """Draws a timeline for a paper as PNG, PDF or SVG, by the suffix; whole or not at all.
 
     Rows are labels with segments, longest total time first. Segments with a higher score are
     darker.
 
     Args:
-      path: of the file.
+      path: of the file; None only returns the figure.
       timeline: to draw.
       top: most labels shown.
       title: line above; the video's name for "".
@@ -40,6 +43,7 @@ def timeline_figure(path: Path, timeline: Timeline, *, top: int = 12, title: str
         above.set_title(title, color=INK, fontsize=11, pad=8)
         _pictures(above, timeline)
         _lanes(figure.add_subplot(grid[1]), timeline, labels)
+    return figure
 
 
 def _pictures(axes, timeline):

@@ -60,11 +60,11 @@ def content(result: Timeline, beside: Beside) -> dict[str, Any]:
         "label": label,
         "score": score,
         "known": known(beside, result.labels, result.mean_scores),
-        "facts": _facts(result),
+        "facts": facts(result),
         "path": place(result, beside),
         "remark": remark(result.note),
         "chosen": None if chosen is None else segments[chosen],
-        "time": _time(result, moment),
+        "time": time(result, moment),
         "picture": jpeg(result.pictures[kept[near]]),
         "likely": [
             (result.labels[k], float(score))
@@ -86,7 +86,8 @@ def content(result: Timeline, beside: Beside) -> dict[str, Any]:
     }
 
 
-def _time(result: Timeline, seconds: float) -> str:
+def time(result: Timeline, seconds: float) -> str:
+    """A moment of the video as text."""
     return clock(seconds, tenths=result.duration < 60, hours=result.duration >= 3600)
 
 
@@ -109,7 +110,8 @@ def _span(result: Timeline, i: int) -> float:
     return result.segments[i].end - result.segments[i].start
 
 
-def _facts(result: Timeline) -> list[str]:
+def facts(result: Timeline) -> list[str]:
+    """What is known of the video and its windows, each a few words."""
     windows, frames = counted(len(result.starts), "window"), counted(result.frames, "frame")
     return [
         "mean over the whole video",
@@ -122,7 +124,7 @@ def _facts(result: Timeline) -> list[str]:
 
 def described(result: Timeline, segment: Segment) -> str:
     """A segment as text."""
-    start, end = _time(result, segment.start), _time(result, segment.end)
+    start, end = time(result, segment.start), time(result, segment.end)
     return f"{segment.label}, from {start} to {end}, score {segment.score:.2f}"
 
 
@@ -133,8 +135,8 @@ def _shown(result: Timeline, segment: Segment) -> dict[str, str]:
     return {
         "label": segment.label,
         "described": described(result, segment),
-        "start": _time(result, segment.start),
-        "end": _time(result, segment.end),
+        "start": time(result, segment.start),
+        "end": time(result, segment.end),
         "when": when,
         "lasts": lasts,
         "mean": mean,
@@ -145,12 +147,22 @@ def _shown(result: Timeline, segment: Segment) -> dict[str, str]:
     }
 
 
+def when(result: Timeline, segment: Segment) -> str:
+    """Start and end of a segment as text."""
+    return f"{time(result, segment.start)} – {time(result, segment.end)}"
+
+
+def word_at(result: Timeline, seconds: float) -> str:
+    """The word of the window at a moment."""
+    return result.words[_window(result, seconds)]
+
+
 def _texts(result: Timeline, segment: Segment) -> list[str]:
     return [
-        f"{_time(result, segment.start)} – {_time(result, segment.end)}",
+        when(result, segment),
         _length(result, segment.end - segment.start),
         f"{segment.score:.2f}",
-        f"{segment.peak:.2f} at {_time(result, segment.peak_at)}",
+        f"{segment.peak:.2f} at {time(result, segment.peak_at)}",
     ]
 
 
@@ -187,7 +199,7 @@ def _ticks(result: Timeline, level: int) -> list[tuple[str, str]]:
 def _picture(result: Timeline, i: int) -> tuple[str, str, str]:
     """Picture, word and time of a moment."""
     at = float(result.pictures_at[i])
-    return jpeg(result.pictures[i], 160, 72), result.words[_window(result, at)], _time(result, at)
+    return jpeg(result.pictures[i], 160, 72), word_at(result, at), time(result, at)
 
 
 def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
@@ -209,5 +221,5 @@ def _data(result: Timeline, kept: np.ndarray) -> dict[str, Any]:
         ],
         "word": [spot[word] for word in result.words],
         "at": np.round(result.pictures_at[kept], 2).tolist(),
-        "times": [_time(result, float(at)) for at in result.pictures_at[kept]],
+        "times": [time(result, float(at)) for at in result.pictures_at[kept]],
     }

@@ -23,10 +23,10 @@ from vtd_jax.train.checkpoints.stored_checkpoints import (
     same_names,
 )
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
-from vtd_jax.train.from_config import open_training
 from vtd_jax.train.resume import same_settings, settings_fingerprint
 from vtd_jax.train.workdir import config_file
 from vtd_jax.untrusted.json_text import convert
+from vtd_jax.video.records import names_of_classes
 
 
 def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
@@ -158,7 +158,7 @@ def learnt_names(config: RunConfig, workdir: Path, step: int) -> tuple[str, ...]
     Raises:
       UserError: the records are missing, or have other names now.
     """
-    names = tuple(open_training(config).class_names)
+    names = names_of_classes(config.data.data_dir, config.data.train)
     checkpoints = StoredCheckpoints(workdir)
     noted = checkpoints.identity(step)["names"]
     if not same_names(noted, names_fingerprint(names)):

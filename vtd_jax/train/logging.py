@@ -17,7 +17,7 @@ from tensorboardX.summary import scalar
 from vtd_jax.console.status import Line, Part
 from vtd_jax.durations import clock
 from vtd_jax.files import naming
-from vtd_jax.terminal import say, verbatim
+from vtd_jax.terminal import log_result, verbatim
 from vtd_jax.train.csv_log import CsvLog
 
 BASE_COLUMNS = (
@@ -247,12 +247,12 @@ class RunLog:
         self.line(f"step {step}/{self._total}  epoch {epoch:.2f}  evaluated: {text}")
 
     def line(self, text: str) -> None:
-        """Prints a line."""
+        """Logs a line, which commands print on stdout."""
         if self._own:
             self._console.print(verbatim(text))
         else:
             # a console of rich would print onto the end of the terminal's live line
-            say(text)
+            log_result(text)
 
     def close(self) -> None:
         """Ends the progress line and closes the files."""

@@ -5,7 +5,7 @@ import functools
 import operator
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, NamedTuple, NotRequired, TypedDict
+from typing import Annotated, Any, NamedTuple, NotRequired, Protocol, TypedDict, runtime_checkable
 
 import jax
 import numpy as np
@@ -13,7 +13,6 @@ from msgspec import Meta
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
-from vtd_jax.train.batches import StoredBatches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.checkpoints.integrity import Stored
 from vtd_jax.train.checkpoints.stored_checkpoints import same_names
@@ -21,7 +20,6 @@ from vtd_jax.train.config import RunConfig
 from vtd_jax.train.trainer import TrainState
 from vtd_jax.trees import unflatten_arrays
 from vtd_jax.untrusted.json_text import Count, convert
-from vtd_jax.video.pipeline import BatchIterator
 from vtd_jax.video.records import Records
 
 _IDENTITY = {
@@ -59,6 +57,21 @@ class _Written(TypedDict):
     skipped: Count
     in_a_row: Count
     splits: NotRequired[dict[str, str]]
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """Batches that continue where they were. Those of the pipeline are not imported here: they need
+    an extra, and a model that was learnt is read without it.
+    """
+
+    def get_state(self) -> dict[str, Any]:
+        """What `set_state` takes to continue at the next batch."""
+        ...
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Continues at a batch."""
+        ...
 
 
 class Best(NamedTuple):
@@ -193,7 +206,7 @@ def _other(
 def restore(
     found: Found,
     start: TrainState,
-    batches: BatchIterator | StoredBatches,
+    batches: Resumable,
     splits: Mapping[str, Records],
     where: str,
     override: bool,
@@ -244,7 +257,7 @@ def _check_splits(stored: Mapping[str, str], splits: Mapping[str, Records], wher
             )
 
 
-def _set_batches(batches: BatchIterator | StoredBatches, state: dict) -> None:
+def _set_batches(batches: Resumable, state: dict) -> None:
     try:
         batches.set_state(state)
     except UserError as error:

@@ -1,4 +1,4 @@
-"""The only reader of NumPy files: checks a header against the file's size before allocating."""
+"""The only reader of arrays: checks a header against the file's size before allocating."""
 
 import math
 import os
@@ -22,8 +22,8 @@ _DAMAGE += (TypeError, OverflowError)
 # NumPy tokenizes the header as Python source
 _DAMAGE += (NotImplementedError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 _HEADER_BYTES, _DIMENSIONS, _ARRAYS = 10_000, 8, 10_000
-# bytes: of a CRC-32, and of what is read at once for one
-_CRC_BYTES, _BLOCK = 4, 2**22
+# bytes that are read at once for a CRC-32
+_BLOCK = 2**22
 
 
 def read_array(
@@ -62,7 +62,7 @@ def read_array(
 
 
 def map_array(
-    path: str | os.PathLike, shape: tuple[int, ...], dtype: Any = np.float32, *, crc: bool = False
+    path: str | os.PathLike, shape: tuple[int, ...], dtype: Any = np.float32
 ) -> np.ndarray:
     """An `.npy` file, mapped into memory for reading; what it must be is known before.
 
@@ -70,25 +70,20 @@ def map_array(
       path: of the file.
       shape: expected.
       dtype: expected.
-      crc: whether the CRC-32 of all bytes before stands in the file's last four, which NumPy does
-        not read. It is computed once header and size are what they should be, so no file makes this
-        read more than the array's bytes.
 
     Raises:
       UserError: a pipe, a device or a folder; a header of something else; other bytes than it
-        claims, or another CRC.
+        claims.
       OSError: it is not there, or cannot be read.
     """
     with open_regular(path, "file of an array") as file:
-        size = os.fstat(file.fileno()).st_size - (_CRC_BYTES if crc else 0)
+        size = os.fstat(file.fileno()).st_size
         try:
             found, fortran, kind, header = _claims(file, size, str(path), np.dtype(dtype).kind)
             if (found, fortran, kind) != (tuple(shape), False, np.dtype(dtype)):
                 raise UserError(
                     f"{path}: an array of {kind} {found}, expected {np.dtype(dtype)} {tuple(shape)}"
                 )
-            if crc and _crc(file, size) != file.read(_CRC_BYTES):
-                raise UserError(f"{path}: other bytes than were written")
             if math.prod(shape) == 0:
                 return np.empty(shape, dtype)
             return np.memmap(file, kind, "r", header, found)
@@ -100,9 +95,41 @@ def map_array(
             ) from None
 
 
-def crc_bytes(content: Any) -> bytes:
-    """What `map_array` expects behind the bytes of an array."""
-    return zlib.crc32(content).to_bytes(_CRC_BYTES, "little")
+def map_rows(
+    path: str | os.PathLike,
+    offset: int,
+    total: int,
+    shape: tuple[int, ...],
+    dtype: Any,
+    crc: int | None = None,
+) -> np.ndarray:
+    """The end of a file, whose header was read before, mapped into memory for reading.
+
+    Args:
+      path: of the file.
+      offset: bytes of the header.
+      total: bytes of the file, when the header was read.
+      shape: of the rows, which fill the file.
+      dtype: of the rows.
+      crc: their CRC-32; None is not compared. It is computed only once the size is right, so no
+        file makes this read more than the bytes of the rows.
+
+    Raises:
+      UserError: no regular file, another size, or another CRC.
+      OSError: it is not there, or cannot be read.
+    """
+    count = math.prod(shape) * np.dtype(dtype).itemsize
+    with open_regular(path, "file of rows") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size != total or offset + count != size:
+            raise UserError(f"{path}: {size:,} bytes, expected {offset + count:,}")
+        if crc is not None:
+            file.seek(offset)
+            if _crc(file, count) != crc:
+                raise UserError(f"{path}: other bytes than were written")
+        if count == 0:
+            return np.empty(shape, dtype)
+        return np.memmap(file, np.dtype(dtype), "r", offset, tuple(shape))
 
 
 def read_npz(
@@ -176,13 +203,12 @@ def _claims(
     return shape, fortran, dtype, header
 
 
-def _crc(file: BufferedIOBase, size: int) -> bytes:
-    """The CRC-32 of the first `size` bytes; leaves `file` behind them."""
-    file.seek(0)
+def _crc(file: BufferedIOBase, size: int) -> int:
+    """The CRC-32 of the next `size` bytes."""
     checksum = 0
     while size > 0 and (block := file.read(min(_BLOCK, size))):
         checksum, size = zlib.crc32(block, checksum), size - len(block)
-    return checksum.to_bytes(_CRC_BYTES, "little")
+    return checksum
 
 
 def _header(file: BufferedIOBase) -> tuple[tuple[int, ...], bool, np.dtype, int]:

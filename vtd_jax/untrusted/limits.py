@@ -113,3 +113,7 @@ SCORE_VIDEOS = 2**20
 # files in the listing of a repository
 WEIGHTS_BYTES = 64 * 2**30
 WEIGHTS_LISTED = 100_000
+# bytes of a video at an address whose server does not say how many it has, and videos of a folder
+# or glob at an address
+REMOTE_BYTES = 16 * 2**30
+REMOTE_VIDEOS = 100_000

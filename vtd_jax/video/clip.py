@@ -1,8 +1,8 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,10 +10,18 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
-from vtd_jax.video.scaling.fit import RELEASE, Fit
+from vtd_jax.video.clips.by_index import has_index, read_by_index
+from vtd_jax.video.lists.find import find_videos
+from vtd_jax.video.lists.remote import fetched, fetched_file, holds_one, is_address
+from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
+# how far a file is looked at: by its index, or every frame
+CHECKS = ("index", "full")
 Video = str | os.PathLike | np.ndarray
+# side of a crop that may be asked for, pixels
+_LARGEST = 4096
 
 
 @dataclass(frozen=True)
@@ -31,7 +39,7 @@ class Clip:
     """
 
     name: str
-    frames: UInt8[np.ndarray, "t r r 3"]
+    frames: UInt8[np.ndarray, "t h w 3"] = field(repr=False)
     indices: Int64[np.ndarray, " t"]
     seconds: Float64[np.ndarray, " t"] | None
     total: int
@@ -54,12 +62,21 @@ class TimedFrame(NamedTuple):
 
 
 def read_clip(
-    video: Video, frames: int, size: int, *, fps: float | None = None, fit: Fit = RELEASE
+    video: Video,
+    frames: int,
+    size: int,
+    *,
+    fps: float | None = None,
+    fit: Fit = RELEASE,
+    check: str = "index",
 ) -> Clip:
     """The centre of each of T uniform segments of a video (docs/method.md, section 6).
 
-    A file is decoded to its end, in one pass and with one frame in memory beside those that are
-    kept; a file whose container states another number of frames than decode is read a second time.
+    With `check="full"` a file is decoded to its end, in one pass and with one frame in memory
+    beside those that are kept; a file whose container states another number of frames than decode
+    is read a second time. With `check="index"` all its packets are counted and judged, and those
+    are decoded that the wanted frames need. The clip is the same; damage in what is not decoded
+    goes unnoticed. Where the packets do not prove it, the file is decoded to its end after all.
 
     Args:
       video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
@@ -67,24 +84,87 @@ def read_clip(
       size: R, side of the crop in pixels.
       fps: frames a second of an array; files say it themselves.
       fit: how frames are scaled and cropped.
+      check: one of `CHECKS`.
 
     Raises:
       VideoError: no such file, or one that is not a whole video.
-      UserError: an array of another kind, or T below 1.
+      UserError: an array of another kind, T below 1, or another check.
     """
+    check_choice("check", check, CHECKS)
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
     name, path = os.fspath(video), Path(video)
+    expected = None
     with decode.reading(path, name) as reader:
-        expected = sampling.test_indices(max(1, reader.expected_frames()), frames)
+        if check == "index" and has_index(reader):
+            found = read_by_index(reader, path, frames, lambda image: _fitted(image, size, fit))
+            if found is not None:
+                return _clip(name, *found, frames)
+        else:
+            expected = reader.expected_frames()
+    if expected is None:
+        with decode.reading(path, name) as reader:
+            expected = reader.expected_frames()
+    expected = sampling.test_indices(max(1, expected), frames)
     kept, info = _pass(path, expected, size, name, fit)
     indices = sampling.test_indices(info.frames, frames)
     if not kept.keys() >= set(indices.tolist()):
         kept, info = _pass(path, indices, size, name, fit)
+    return _clip(name, kept, info, frames)
+
+
+def _clip(name: str, kept: dict[int, Any], info: decode.VideoInfo, frames: int) -> Clip:
+    indices = sampling.test_indices(info.frames, frames)
     images, seconds = zip(*(kept[int(i)] for i in indices))
     return Clip(
         name, np.stack(images), indices, np.array(seconds), info.frames, info.duration, info.note
     )
+
+
+def read_video(
+    path: str | os.PathLike,
+    frames: int = 16,
+    *,
+    size: int | None = None,
+    preprocess: str | None = None,
+) -> Clip:
+    """Reads T evenly spaced frames of a video file: the centre of each of T equal segments.
+
+    Example:
+      >>> import vtd_jax
+      >>> clip = vtd_jax.read_video("clip.mp4", frames=5)
+      >>> clip.frames.shape, clip.frames.dtype
+      ((5, 48, 64, 3), dtype('uint8'))
+      >>> clip.indices.tolist(), clip.seconds.round(2).tolist()
+      ([2, 7, 12, 17, 22], [0.08, 0.28, 0.48, 0.68, 0.88])
+      >>> vtd_jax.read_video("clip.mp4", frames=5, size=32).frames.shape
+      (5, 32, 32, 3)
+
+    Args:
+      path: of a file, or an address (`https://…`), which is copied after a question.
+      frames: T; frames repeat if the video has fewer.
+      size: side of the square middle crop, pixels; None keeps whole frames, as they are displayed.
+      preprocess: with a size, how frames are scaled to it: "clip" (the default; smoothed, as images
+        are prepared for CLIP) or "release" (docs/method.md, section 6).
+
+    Returns:
+      A `Clip`: `frames` (uint8 RGB `[T, H, W, 3]`, 0..255), their `indices` and `seconds`, and
+      `total` and `duration` of the video.
+
+    Raises:
+      VideoError: there is no such file, or it is not a complete video.
+      UserError: an option out of range, or `preprocess` without a size.
+    """
+    if isinstance(path, np.ndarray):
+        raise UserError("path: an array, expected the path of a video file")
+    if frames < 1:
+        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if size is None and preprocess is not None:
+        raise UserError(f"preprocess={preprocess}: without size nothing is scaled; give both")
+    if size is not None and not 1 <= size <= _LARGEST:
+        raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
+    fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
+    return read_clip(local(path), frames, size or 0, fit=fit)
 
 
 def frames_at(
@@ -144,12 +224,22 @@ def _fitted(image: np.ndarray, size: int, fit: Fit) -> np.ndarray:
     return np.ascontiguousarray(fit.views(image[None], size)[0, 0])
 
 
-def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+def check_frames(video: Any) -> None:
+    """Raises a `UserError` unless this is an array of frames, uint8 `[N, H, W, 3]`, N above 0."""
+    if not isinstance(video, np.ndarray):
+        raise UserError(
+            f"frames: a {type(video).__name__}, expected a NumPy array, uint8 RGB frames "
+            "[N, height, width, 3]"
+        )
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[-1] != 3 or not video.size:
         raise UserError(
             f"frames: an array {list(video.shape)} of {video.dtype}, expected uint8 RGB frames "
             "[N, height, width, 3] with values 0..255, N at least 1"
         )
+
+
+def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
+    check_frames(video)
     if fps is not None and not fps > 0:
         raise UserError(f"fps={fps}: expected frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
@@ -158,23 +248,55 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fi
     return Clip("frames", images, indices, seconds, len(video), duration)
 
 
-def as_videos(videos: Any) -> tuple[Sequence[Video], bool]:
-    """The videos of an argument that may be one or several; the flag is True for one."""
-    if isinstance(videos, str | os.PathLike) or (
-        isinstance(videos, np.ndarray) and videos.ndim == 4
-    ):
+def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
+    """The videos of an argument that may be one or several; the flag is True for one.
+
+    A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
+    files that it matches. Addresses (`https://…`, `gs://…`) are copied first, see
+    `lists.remote.fetched`. What is not a list is taken as an iterator, whose videos are checked as
+    they are drawn.
+
+    Raises:
+      UserError: anything else, or a folder or glob without videos.
+    """
+    if is_address(videos):
+        [copies] = fetched([videos])
+        return copies, holds_one(videos, copies)
+    if isinstance(videos, str | os.PathLike):
+        text = os.fspath(videos)
+        is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
+        if is_glob or os.path.isdir(text):
+            return find_videos([text], "video"), False
         return [videos], True
-    if isinstance(videos, np.ndarray) or not isinstance(videos, Sequence):
+    if isinstance(videos, np.ndarray) and videos.ndim == 4:
+        return [videos], True
+    # a set has no order, and a mapping is no list of its keys
+    others = np.ndarray | bytes | bytearray | Set | Mapping
+    if isinstance(videos, others) or not isinstance(videos, Iterable):
         found = f"a {type(videos).__name__}"
         if isinstance(videos, np.ndarray):
             found = f"an array {list(videos.shape)}"
         raise UserError(
             f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these"
+            "these; or a folder, a glob or an iterator"
         )
+    if not isinstance(videos, Sequence):
+        return (local(_checked(video)) for video in videos), False
     for video in videos:
-        if not isinstance(video, str | os.PathLike | np.ndarray):
-            raise UserError(
-                f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
-            )
-    return videos, False
+        _checked(video)
+    # one question for all of them
+    fetched([video for video in videos if is_address(video)], files_only=True)
+    return [local(video) for video in videos], False
+
+
+def _checked(video: Any) -> Video:
+    if not isinstance(video, str | os.PathLike | np.ndarray):
+        raise UserError(
+            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
+        )
+    return video
+
+
+def local(video: Video) -> Video:
+    """A video of this machine: of an address its copy, which is made after a question."""
+    return fetched_file(video) if is_address(video) else video

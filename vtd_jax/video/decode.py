@@ -25,7 +25,7 @@ from vtd_jax.video.codec.wholeness import VideoError, VideoInfo, check_whole
 from vtd_jax.video.limits import Tally, check_clip
 
 
-class _Decoder:
+class Decoder:
     """Yields the frames of an open container in order, and counts packets and frames."""
 
     def __init__(self, container, stream, tally):
@@ -59,30 +59,35 @@ class _Decoder:
 
 
 @contextmanager
-def _open(source: Source, name: str) -> Iterator[_Decoder]:
+def _open(source: Source, name: str) -> Iterator[Decoder]:
     with opening.video(source, name) as (container, stream):
-        yield _Decoder(container, stream, Tally(name, _size(source), stream.codec_context.name))
+        yield Decoder(container, stream, Tally(name, _size(source), stream.codec_context.name))
 
 
 class Reader:
     """An open video; iterating yields `(index, seconds, raw frame)` of all frames, in order.
 
     A raw frame costs nothing but its decoding; `image` converts it.
+
+    Attributes:
+      decoder: of the open container.
+      name: what messages call the video.
+      shape: height and width of the first frame as displayed.
     """
 
-    def __init__(self, decoder: _Decoder, name: str, source: Source):
-        self._decoder, self.name, self._source = decoder, name, source
-        self._shape, self._converter = (0, 0), VideoReformatter()
+    def __init__(self, decoder: Decoder, name: str, source: Source):
+        self.decoder, self.name, self._source = decoder, name, source
+        self.shape, self._converter = (0, 0), VideoReformatter()
 
     def __iter__(self) -> Iterator[tuple[int, float, av.VideoFrame]]:
-        for index, frame in enumerate(self._decoder):
+        for index, frame in enumerate(self.decoder):
             if index == 0:
-                self._shape = shown_shape(frame)
-            yield index, self._decoder.clock.frame(frame), frame
+                self.shape = shown_shape(frame)
+            yield index, self.decoder.clock.frame(frame), frame
 
     def image(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
         """RGB as displayed; frames whose size changes in mid-stream get the size of the first."""
-        return _image(frame, self._shape, self._converter)
+        return _image(frame, self.shape, self._converter)
 
     def info(self) -> VideoInfo:
         """What was seen; after the last frame only.
@@ -90,9 +95,9 @@ class Reader:
         Raises:
           VideoError: no frames, or the file ends before its time.
         """
-        decoder = self._decoder
+        decoder = self.decoder
         note = check_whole(decoder, self.name, self._source)
-        clock, (height, width) = decoder.clock, self._shape
+        clock, (height, width) = decoder.clock, self.shape
         damaged, codec = decoder.failed + decoder.corrupt, decoder.stream.codec_context.name
         return VideoInfo(
             decoder.decoded, clock.rate, clock.span, width, height, codec, damaged, note
@@ -100,7 +105,7 @@ class Reader:
 
     def expected_frames(self) -> int:
         """Frames stated, else packets counted, which uses up this `Reader`."""
-        container, stream = self._decoder.container, self._decoder.stream
+        container, stream = self.decoder.container, self.decoder.stream
         return stated_frames(container, stream) or sum(
             packet.size > 0 for packet in container.demux(stream)
         )
@@ -248,7 +253,7 @@ def _planned_images(
             return None
 
 
-def _packets(decoder: _Decoder, most: int) -> list[av.Packet] | None:
+def _packets(decoder: Decoder, most: int) -> list[av.Packet] | None:
     """All packets that are not empty; None if they hold more bytes than the file."""
     packets = []
     for packet in decoder.container.demux(decoder.stream):

@@ -1,7 +1,7 @@
 """Reading the next videos while one is worked on: a few threads, a few results ahead, in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
@@ -12,11 +12,14 @@ X = TypeVar("X")
 Y = TypeVar("Y")
 
 
-def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iterator[Y]:
+def read_ahead(
+    items: Iterable[X], read: Callable[[X], Y], workers: int
+) -> Generator[Y, None, None]:
     """`map(read, items)` in threads; decoders and OpenCV let other threads run meanwhile.
 
     Args:
-      items: drawn as results are taken, at most `2 workers` ahead.
+      items: drawn as results are taken, at most `2 workers` ahead; what they raise is raised after
+        the results of all before.
       read: called in a thread; what it raises is raised when its turn comes.
       workers: threads; 0 reads in this one.
 
@@ -28,17 +31,40 @@ def read_ahead(items: Iterable[X], read: Callable[[X], Y], workers: int) -> Iter
     if not workers:
         yield from map(read, items)
         return
-    items = iter(items)
+    drawn = _Drawn(items)
     with ThreadPoolExecutor(workers, "vtd_jax_read") as pool:
         waiting: deque[Future[Y]] = deque()
         try:
             while True:
-                waiting.extend(
-                    pool.submit(read, item) for item in islice(items, 2 * workers - len(waiting))
-                )
+                ahead = islice(drawn, 2 * workers - len(waiting))
+                waiting.extend(pool.submit(read, item) for item in ahead)
                 if not waiting:
-                    return
+                    break
                 yield waiting.popleft().result()
         finally:
             for future in waiting:
                 future.cancel()
+    if drawn.error is not None:
+        raise drawn.error
+
+
+class _Drawn(Iterator[X]):
+    """Items, up to where drawing them fails.
+
+    Attributes:
+      error: what the items raised; None before that.
+    """
+
+    def __init__(self, items: Iterable[X]):
+        self._items, self.error = iter(items), None
+
+    def __next__(self) -> X:
+        if self.error is not None:
+            raise StopIteration
+        try:
+            return next(self._items)
+        except StopIteration:
+            raise
+        except Exception as error:
+            self.error = error
+            raise StopIteration from None

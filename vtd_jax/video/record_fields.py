@@ -3,9 +3,6 @@
 import math
 from typing import Any
 
-from google.protobuf.message import DecodeError
-from tensorflow_datasets.proto import tf_example_pb2
-
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import RECORD_FRAMES
 
@@ -39,6 +36,10 @@ def parse_record(content: bytes, storage: str, name: str) -> dict[str, Any]:
       UserError: no such record, or a field that is missing, of another kind or out of range; names
         the field.
     """
+    # of an extra: reading a run's settings imports this module, and needs no record
+    from google.protobuf.message import DecodeError
+    from tensorflow_datasets.proto import tf_example_pb2
+
     try:
         features = tf_example_pb2.Example.FromString(content).features.feature
     except DecodeError as error:

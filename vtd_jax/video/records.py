@@ -178,7 +178,19 @@ def open_records(data_dir: str | Path, name: str) -> Records:
       UserError: there is no such folder, no list of that name (those there are named), several of
         them, or a file of the folder that is damaged or other than ours are.
     """
-    data_dir = Path(data_dir)
+    records = Records(_folder_of(Path(data_dir), name), name)
+    # a damaged index ends a run here, and not when its scores are written
+    _ = records.files
+    return records
+
+
+def names_of_classes(data_dir: str | Path, name: str) -> tuple[str, ...]:
+    """The class names of a list; as `open_records`, but reads no record."""
+    return read_stored_list(_folder_of(Path(data_dir), name), name).class_names
+
+
+def _folder_of(data_dir: Path, name: str) -> Path:
+    """The only record folder under `data_dir` with this list."""
     if not data_dir.is_dir():
         where = "" if data_dir.is_absolute() else f" in {Path.cwd()}"
         raise UserError(
@@ -200,10 +212,7 @@ def open_records(data_dir: str | Path, name: str) -> Records:
         raise UserError(
             f"{data_dir}: no list named {name!r}; it holds {', '.join(record_names(data_dir))}"
         )
-    records = Records(having[0], name)
-    # a damaged index ends a run here, and not when its scores are written
-    _ = records.files
-    return records
+    return having[0]
 
 
 def _shortest(data_dir: Path, folder: Path, others: Sequence[Path]) -> Path:

@@ -14,8 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
-from array_record.python.array_record_data_source import ArrayRecordDataSource
-
 from vtd_jax.video.record_files import Shard
 
 _BLOCK, _BLOCK_HEADER = 2**16, 24
@@ -40,6 +38,9 @@ class ShardSource:
     def __init__(self, shards: Sequence[Shard]):
         self._shards = shards
         self._ends = list(accumulate(shard.take for shard in shards))
+        # of an extra, as in `record_fields`
+        from array_record.python.array_record_data_source import ArrayRecordDataSource
+
         self._source = ArrayRecordDataSource(shards)
         self._places: dict[int, list[int]] = {}
 

@@ -142,6 +142,13 @@ def _work(function: Callable, connection: Connection, given: Names) -> None:
             connection.send((FAILED, UserError(f"{type(error).__name__}: {error}")))
 
 
+def describe_exit(code: int) -> str:
+    """How a process ended, from its exit code."""
+    if code == -signal.SIGKILL:
+        return "killed, most likely for lack of memory"
+    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
 @contextmanager
 def deaf() -> Iterator[None]:
     """Processes and threads started inside ignore Ctrl-C from their first moment on.

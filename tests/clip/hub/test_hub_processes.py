@@ -19,6 +19,8 @@ NAME = "hf:org/tiny"
 _CHILD = textwrap.dedent("""
     import resource, sys
     from vtd_jax.clip.hub.resolve import resolve
+    from vtd_jax.terminal import print_lines
+    print_lines()
     if (most := int(sys.argv[2])):
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
     try:

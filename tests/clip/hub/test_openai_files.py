@@ -175,6 +175,8 @@ _CHILD = textwrap.dedent("""
     import sys
     from vtd_jax.clip.hub.openai import OPENAI
     from vtd_jax.clip.hub.resolve import resolve
+    from vtd_jax.terminal import print_lines
+    print_lines()
     OPENAI["ViT-B/32"] = OPENAI["ViT-B/32"]._replace(sha256=sys.argv[1])
     try:
         print(resolve("ViT-B/32").path)

@@ -1,6 +1,7 @@
 """Addresses of stores, by a stand-in for Google's that fsspec gives to epath."""
 
 import json
+import sys
 
 import pytest
 from safetensors.numpy import load_file
@@ -73,13 +74,16 @@ def test_without_a_connection_the_last_copy_is_taken(store, monkeypatch, capfd):
         resolve(f"{FOLDER}/b.pt")
 
 
-def test_what_is_not_there_and_what_is_not_known(store):
+def test_what_is_not_there_and_what_is_not_known(store, monkeypatch):
+    # also where it is installed
+    monkeypatch.setitem(sys.modules, "s3fs", None)
     _put(store, a__txt=b"x")
     for address, said in {
         f"{FOLDER}/none.pt": "no such file or folder",
         FOLDER: "no weights, expected one of",
         "xyz://a/b": "etils.epath does not know xyz://",
-        "s3://bucket/a.pt": "needs s3fs: pip install s3fs",
+        "s3://bucket/a.pt": r"needs s3fs: pip install .*\[hub\]'",
+        "az://bucket/a.pt": "needs adlfs: pip install adlfs ",
         "hf://org/model": "write hf:ORG/MODEL",
     }.items():
         with pytest.raises(UserError, match=said) as caught:

@@ -120,6 +120,9 @@ def test_command_measures_and_writes_json(tmp_path):
         (["--what=readers", "--torch"], "--torch is for --what=programs"),
         (["--what=readers", "--videos=nowhere"], "--videos=nowhere: there is no such folder"),
         (["--what=vocabulary", "--folder=nowhere"], "--folder=nowhere: there is no such folder"),
+        (["--what=predict", "--words=9"], "--words is for --what=vocabulary, not --what=predict"),
+        (["--what=predict", "--frames=8,16"], "--frames=8,16: expected one number"),
+        (["--what=predict", "--dtype=float32,bfloat16"], "expected one for --what=predict"),
         (["--what=readers", "--rounds=0"], "rounds"),
     ],
 )

@@ -102,18 +102,23 @@ TRAIN = {
         "--config=no:thing/config.json",
         "--workdir=x",
     ): (
-        "--config=no:thing/config.json: no such file; experiments/configs has base_to_novel.py, "
-        "few_shot.py, fully_supervised.py, scenes.py, video_folder.py, zero_shot.py"
+        "--config=no:thing/config.json: no such file; give one, or a config by name: "
+        "base_to_novel, few_shot, fully_supervised, scenes, video_folder, zero_shot"
+    ),
+    ("--config=few_short:hmdb51", "--workdir=x"): (
+        "--config=few_short:hmdb51: no such config; did you mean few_shot? There are "
+        "base_to_novel, few_shot, fully_supervised, scenes, video_folder, zero_shot, and files "
+        "FILE.py:ARGS"
     ),
     (
         "--print_config",
         "--workdir=x",
-    ): "--print_config: give --config=FILE.py:ARGS too, whose fields are to be printed",
+    ): "--print_config: give --config=NAME:ARGS too, whose fields are to be printed",
     (
         "--config=experiments/configs/few_shot.py",
         "--workdir=x",
     ): "--config=experiments/configs/few_shot.py: config "
-    "argument dataset is missing: expected few_shot.py:hmdb51|ucf101|ssv2[,shots=2|4|8|16]",
+    "argument dataset is missing: expected few_shot:hmdb51|ucf101|ssv2[,shots=2|4|8|16]",
 }
 PREDICT = {
     ("--frames=abc",): "--frames=abc: expected a whole number",

@@ -116,8 +116,8 @@ def test_a_process_that_fails_alone_leaves_and_the_other_does_not_wait(
 @pytest.mark.parametrize(
     "place, signal_, why",
     [
-        (1, signal.SIGKILL, "ended without a word: killed, crashed, or out of memory"),
-        (0, signal.SIGKILL, "ended without a word: killed, crashed, or out of memory"),
+        (1, signal.SIGKILL, "ended without a message: killed, crashed, or out of memory"),
+        (0, signal.SIGKILL, "ended without a message: killed, crashed, or out of memory"),
         (1, signal.SIGSTOP, "has not been heard of for 3 s"),
     ],
 )

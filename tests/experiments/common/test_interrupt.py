@@ -99,8 +99,9 @@ def test_training_while_its_workers_start_and_while_it_learns(folder, tmp_path):
     assert (tmp_path / "run" / "checkpoints" / saved).is_dir()
 
 
-def test_while_libraries_are_imported(tmp_path):
-    call = [sys.executable, "-m", "experiments.train", "--help"]
+@pytest.mark.parametrize("name", [["experiments.train"], ["vtd_jax.installed.vtd", "train"]])
+def test_while_libraries_are_imported(name, tmp_path):
+    call = [sys.executable, "-m", *name, "--help"]
     options = dict(
         cwd=small_run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )

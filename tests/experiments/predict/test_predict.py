@@ -1,6 +1,7 @@
 """The predicting command: in this process on a small model, and as a command on real clips."""
 
 import csv
+import functools
 import json
 import os
 import sys
@@ -21,6 +22,7 @@ from support.video_files import make_video
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.console import progress, status
 from vtd_jax.errors import UserError
+from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.scenes.render import render_still
 
@@ -58,7 +60,8 @@ def request(folder=None, **changes) -> job.Request:
     fields = dict.fromkeys(
         ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
     )
-    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=2)
+    how = {"workers": 2} | {n: changes.pop(n) for n in How.__annotations__ if n in changes}
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, how=how)
     if folder is not None:
         fields |= dict(
             json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report"
@@ -67,7 +70,9 @@ def request(folder=None, **changes) -> job.Request:
 
 
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
-    asked = request(tmp_path / "new", figures=str(tmp_path / "figures"))
+    asked = request(
+        tmp_path / "new", figures=str(tmp_path / "figures"), deterministic=True, check="full"
+    )
     with pytest.raises(
         UserError,
         match=r"^1 of 4 videos could not be read.*wrote .*json",
@@ -81,7 +86,7 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     assert [video["video"] for video in document["videos"]] == [str(videos[i]) for i in (0, 2, 3)]
     assert document["failed"][0]["video"] == str(videos[1])
     assert document["about"]["labels"] == "5"
-    results = model.explain([videos[0], videos[3]], LABELS)
+    results = model.explain([videos[0], videos[3]], LABELS, deterministic=True)
     for found, result in zip((document["videos"][0], document["videos"][2]), results):
         assert found == json.loads(json.dumps(result.to_dict(2)))
     rows = rows_of(tmp_path / "new/out.csv")
@@ -96,8 +101,10 @@ def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
 
 def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkeypatch):
     once, again = tmp_path / "once", tmp_path / "again"
+    # the same bits, whichever videos are left
+    asked = functools.partial(request, deterministic=True)
     with pytest.raises(UserError, match="1 of 4"):
-        job.run(request(once), videos, model)
+        job.run(asked(once), videos, model)
     original, seen = job._finish, []
 
     def interrupted(run, video, result, name, ways):
@@ -110,14 +117,17 @@ def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkey
     with pytest.raises(
         KeyboardInterrupt, match=r"^2 of 4 videos are finished; the same command resumes$"
     ):
-        job.run(request(again), videos, model)
+        job.run(asked(again), videos, model)
     assert sorted(path.name for path in again.iterdir()) == ["out.json.unfinished", "report"]
     # other settings are not mixed with what was finished
     with pytest.raises(UserError, match="another frames"):
-        job.run(request(again, frames=3), videos, model)
+        job.run(asked(again, frames=3), videos, model)
+    for other in ({"check": "full"}, {"deterministic": False}):
+        with pytest.raises(UserError, match=f"another {next(iter(other))};"):
+            job.run(asked(again, **other), videos, model)
     monkeypatch.setattr(job, "_finish", lambda *given: seen.append(given[3]) or original(*given))
     with pytest.raises(UserError, match="1 of 4"):
-        job.run(request(again), videos, model)
+        job.run(asked(again, batch_frames=3, workers=0), videos, model)
     assert seen == ["a", "b", "c", "綱引き"]
     for name in ("out.csv", "report/index.html", "report/c.html"):
         assert (again / name).read_text() == (once / name).read_text().replace(
@@ -226,6 +236,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
         ({"json": "out.txt"}, r"--json=out.txt: the name must end in \.json"),
         ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
         ({"report": "file"}, "--report=file: is a file"),
+        ({"window": 4.0, "batch_frames": 8}, "--batch_frames=8: is for whole videos"),
         ({"restart": True}, "--restart: there is nothing to throw away"),
     ],
 )
@@ -234,7 +245,7 @@ def test_what_does_not_combine_is_reported(changes, message, tmp_path, monkeypat
     Path("folder.csv").mkdir()
     Path("file").touch()
     with pytest.raises(UserError, match=message):
-        request(**changes).check([])
+        request(**changes).validate([])
 
 
 def test_pages_of_videos_of_one_name():
@@ -333,9 +344,6 @@ def test_real_clips_as_a_command(shared_dir, tmp_path):
     assert "<p class=notice role=note>The small CLIP of this package knows coloured" in index
     assert "<dt>command</dt><dd><bdi>python -m experiments.predict --video=" in index
     document = json.loads((tmp_path / "out.json").read_text())
-    assert [Path(video["video"]).suffix for video in document["videos"]] == [
-        ".mp4",
-        ".avi",
-        *[".mp4"] * 5,
-    ]
+    kinds = [Path(video["video"]).suffix for video in document["videos"]]
+    assert kinds == [".mp4", ".avi", *[".mp4"] * 5]
     assert len(list((tmp_path / "report").glob("*.html"))) == 8

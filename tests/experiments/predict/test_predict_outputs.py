@@ -72,7 +72,7 @@ def odd(video, tmp_path):
 
 def request(folder: Path, **changes) -> job.Request:
     fields = dict.fromkeys(("vocabulary", "frames", "window", "stride", "figures"))
-    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=0)
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False)
     fields |= dict(json=f"{folder}/out.json", csv=f"{folder}/out.csv", report=f"{folder}/report")
     return job.Request(**(fields | changes))
 
@@ -221,7 +221,7 @@ def test_outputs_are_checked_before_anything_is_loaded(video, tmp_path):
             UserError,
             match=f"^--{flag}={video}/x{ending}: {video} is a file, and nothing can be below it",
         ):
-            request(tmp_path, **{flag: f"{video}/x{ending}"}).check([video])
+            request(tmp_path, **{flag: f"{video}/x{ending}"}).validate([video])
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from vtd_jax.locks import locked_outputs
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.predictor import Predictor
-from vtd_jax.report.clip_figure import is_figure
+from vtd_jax.report.figure_files import is_figure
 from vtd_jax.report.pages import earlier_pages, is_index
 
 
@@ -51,7 +51,7 @@ def request(**changes) -> job.Request:
     fields = dict.fromkeys(
         ("vocabulary", "frames", "window", "stride", "json", "csv", "report", "figures")
     )
-    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False, workers=0)
+    fields |= dict(labels=",".join(LABELS), top=2, threshold=0.25, restart=False)
     return job.Request(**(fields | changes))
 
 
@@ -76,10 +76,12 @@ def test_no_output_is_an_input(videos, tmp_path):
         ("csv", "videos/classes.csv", "a file of --video=videos that this command did not write"),
     ):
         with pytest.raises(UserError, match=rf"^--{flag}=.*{name}: .*{message}"):
-            request(**given, **{flag: f"{tmp_path}/{name}"}).check([*videos, tmp_path / "v.json"])
+            request(**given, **{flag: f"{tmp_path}/{name}"}).validate(
+                [*videos, tmp_path / "v.json"]
+            )
     for flag in ("json", "csv", "report", "figures"):
         with pytest.raises(UserError, match=rf"^--{flag}=: "):
-            request(**{flag: ""}).check(videos)
+            request(**{flag: ""}).validate(videos)
 
 
 def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, model):
@@ -89,7 +91,7 @@ def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, mode
     )
     asked = dataclasses.replace(asked, inputs=[("--video=videos", folder)])
     for _ in range(2):
-        asked.check(videos)
+        asked.validate(videos)
         job.run(asked, videos, model)
     names = [
         "a.html",
@@ -142,7 +144,7 @@ def test_an_index_of_others_is_refused_before_anything_runs(videos, tmp_path, ki
     with pytest.raises(
         UserError, match=r"^--report=.*site: has an index\.html that is not of a report"
     ):
-        request(report=str(index.parent)).check(videos)
+        request(report=str(index.parent)).validate(videos)
 
 
 def test_an_index_of_an_earlier_version_is_known(tmp_path):
@@ -280,7 +282,8 @@ def test_a_journal_of_an_earlier_version_is_resumed(videos, tmp_path, monkeypatc
         with pytest.raises(UserError, match=f"another {next(iter(other))}"):
             job.run(asked, videos, model)
     # as version 0.1.0 spelled them, and without a word on preprocessing, which was the release's
-    del first["job"]["preprocess"]
+    for later in ("preprocess", "check", "deterministic"):
+        del first["job"][later]
     left(weights=weights, model=message % "149fc4c32f0b")
     assert job.run(asked, videos, model).startswith("2 videos: wrote")
     assert not path.exists()

@@ -193,7 +193,7 @@ class Inner:
     [
         (
             "experiments/configs/nothing.py",
-            "no such file; experiments/configs has base_to_novel.py, few_shot.py",
+            "no such file; give one, or a config by name: base_to_novel, few_shot",
         ),
         (f"{FILE}:broken", "^the reason$"),
         ("pyproject.json", "no such file"),

@@ -16,7 +16,7 @@ KINDS = {
     "lists": ("targets_texts", ("list",)),
     "labels": ("targets_texts", ("labels", "annotations")),
     "json": ("targets_texts", ("json", "journal")),
-    "arrays": ("targets_texts", ("arrays",)),
+    "arrays": ("targets_texts", ("arrays", "index")),
     "runs": ("targets_runs", ("",)),
 }
 # bytes that reading a small file may take

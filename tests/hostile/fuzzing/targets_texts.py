@@ -10,7 +10,7 @@ from experiments.parity.golden import read_case
 from experiments.predict import truth
 from experiments.reproduce import execute, kept_plan
 from hostile.fuzzing.target import Target
-from vtd_jax.cache import arrays
+from vtd_jax.cache import shards
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table, save_report
@@ -20,6 +20,8 @@ from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.words import read_words
 from vtd_jax.report import pages
+from vtd_jax.retrieval.index import Index
+from vtd_jax.retrieval.store import Contents, Row, with_shard, write_contents
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.lists.catalog import Problem, read_labels, read_list
 from vtd_jax.video.lists.official import official_lists
@@ -138,16 +140,30 @@ def _read_json(folder: Path) -> None:
 def _write_arrays(folder: Path) -> None:
     save_scores(folder / "results_scores.npz", _RESULTS)
     np.savez(folder / "case.npz", case=json.dumps(_CASE))
-    arrays.write_rows(folder / "rows.npy", np.eye(4, dtype=np.float32), "rows")
+    shards.write_rows(folder / "rows.safetensors", np.eye(4, dtype=np.float32), "rows")
 
 
 def _read_arrays(folder: Path) -> None:
     calls = [
         lambda: read_scores(folder / "results_scores.npz"),
         lambda: read_case(folder / "case.npz"),
-        lambda: arrays.read_rows(folder / "rows.npy", (4, 4), "rows"),
+        lambda: shards.read_rows(folder / "rows.safetensors", (4, 4), "rows"),
     ]
     _each(calls)
+
+
+def _write_index(folder: Path) -> None:
+    contents = Contents("e", 2, 4, "tiny", "w", "p", {"dtype": None}, ("/videos",))
+    rows = [Row(0, f"{n}.mp4", 1, 2, 9, 1.5, [2, 6], [0.2, 0.6], "note") for n in range(3)]
+    features = np.arange(24, dtype=np.float16).reshape(3, 2, 4)
+    for _ in range(2):
+        contents = with_shard(folder, contents, features, rows)
+    write_contents(folder, contents)
+
+
+def _read_index(folder: Path) -> None:
+    index = Index.open(folder)
+    _each([index.check, lambda: list(index), lambda: len(index)])
 
 
 def _write_journal(folder: Path) -> None:
@@ -214,5 +230,6 @@ TARGETS = {
     ),
     "json": Target(_write_json, _read_json, ("*.json",)),
     "arrays": Target(_write_arrays, _read_arrays),
+    "index": Target(_write_index, _read_index),
     "journal": Target(_write_journal, _read_journal),
 }

@@ -193,7 +193,7 @@ def test_kinetics400_folders_of_other_names(tmp_path):
         Entry("k/val_256/more/train/c.mkv", 1, 0),
     )
     write(tmp_path / "other/train/zumba/d.mp4", "")
-    assert "k/train_256, other/train look alike" in fails("kinetics400", tmp_path)
+    assert "k/train_256, other/train look the same" in fails("kinetics400", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from vtd_jax.clip.hub.consent import amount
 from vtd_jax.clip.hub.transport import (
     BROKEN,
     Broken,
@@ -22,6 +21,7 @@ from vtd_jax.clip.hub.transport import (
     why,
 )
 from vtd_jax.clip.hub.verified import new_hash
+from vtd_jax.console.consent import amount
 from vtd_jax.errors import UserError
 from vtd_jax.files import naming, open_own, remedy
 from vtd_jax.untrusted.regular_files import open_regular

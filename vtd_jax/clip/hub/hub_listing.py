@@ -11,7 +11,6 @@ from typing import Annotated, TypedDict
 
 import msgspec
 
-from vtd_jax.clip.hub.consent import answer, ask_token
 from vtd_jax.clip.hub.download import Source
 from vtd_jax.clip.hub.hub_cache import is_commit, is_hash
 from vtd_jax.clip.hub.hub_errors import why
@@ -26,6 +25,7 @@ from vtd_jax.clip.hub.transport import (
     send,
     shown_url,
 )
+from vtd_jax.console.consent import answer, ask_token
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.json_text import Count, parse_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES, WEIGHTS_BYTES, WEIGHTS_LISTED

@@ -11,14 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from vtd_jax.clip.hub import verified
-from vtd_jax.clip.hub.consent import (
-    answer,
-    ask,
-    check_named,
-    check_possible,
-    file_that_names,
-    is_possible,
-)
 from vtd_jax.clip.hub.contents import INDEX, Chosen, choose, with_shards
 from vtd_jax.clip.hub.download import download
 from vtd_jax.clip.hub.hub_cache import (
@@ -43,6 +35,14 @@ from vtd_jax.clip.hub.names import HubName, shown_name
 from vtd_jax.clip.hub.openai_files import waiting
 from vtd_jax.clip.hub.transport import shown_url
 from vtd_jax.clip.weights.files import FILES, shards_named
+from vtd_jax.console.consent import (
+    answer,
+    ask,
+    check_named,
+    check_possible,
+    file_that_names,
+    is_possible,
+)
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.files import make_folders
 from vtd_jax.terminal import log, warn

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from vtd_jax.clip.config import known_architectures
 from vtd_jax.clip.hub.open_clip import OPEN_CLIP, row_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.errors import UserError
@@ -23,6 +24,26 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+
 _STORE = re.compile(r"(gs|gcs|s3|az|abfs):/{1,2}([^/].*)", re.IGNORECASE)
 _HOW = "expected hf:ORG/MODEL, hf:ORG/MODEL@REVISION or hf:ORG/MODEL/FILE"
 _MOST = 1000
+
+
+def list_architectures(*, weights: bool = False) -> list[str]:
+    """Names of CLIPs.
+
+    Example:
+      >>> import vtd_jax
+      >>> vtd_jax.list_architectures()[:3]
+      ['ViT-B/32', 'ViT-B/16', 'ViT-L/14']
+      >>> "open_clip:ViT-H-14/laion2b_s32b_b79k" in vtd_jax.list_architectures(weights=True)
+      True
+
+    Args:
+      weights: False lists the architectures that `CLIPConfig.named` knows; True the names under
+        which `load` and `load_clip` find published weights. They take `hf:ORG/MODEL`, too, which no
+        list has.
+    """
+    if weights:
+        return [*OPENAI, *(f"{OF_OPEN_CLIP}{name}" for name in OPEN_CLIP), TINY]
+    return list(known_architectures())
 
 
 class HubName(NamedTuple):

@@ -4,23 +4,24 @@ import contextlib
 import json
 import os
 import posixpath
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from vtd_jax.clip.hub.consent import (
+from vtd_jax.clip.hub.contents import INDEX, Chosen, checked, choose, with_shards
+from vtd_jax.clip.hub.openai_files import waiting
+from vtd_jax.clip.weights.files import shards_in
+from vtd_jax.console.consent import (
     ask,
     check_named,
     check_possible,
     file_that_names,
     is_possible,
 )
-from vtd_jax.clip.hub.contents import INDEX, Chosen, checked, choose, with_shards
-from vtd_jax.clip.hub.openai_files import waiting
-from vtd_jax.clip.weights.files import shards_in
 from vtd_jax.errors import UserError
-from vtd_jax.files import cache_folder, make_folders, remedy, replacing, write_text
+from vtd_jax.files import cache_folder, make_folders, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
+from vtd_jax.installed.stores import explained
 from vtd_jax.printable import brief
 from vtd_jax.terminal import log, warn
 from vtd_jax.untrusted.json_text import read_json
@@ -28,8 +29,6 @@ from vtd_jax.untrusted.limits import CHECKPOINT_FILES, SMALL_JSON_BYTES, WEIGHTS
 
 _BLOCK = 2**20
 _NOTE_BYTES = 2**16
-# scheme -> what gives it to fsspec
-_PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs"}
 
 _noted: set[str] = set()
 
@@ -65,7 +64,7 @@ def fetched(address: str) -> Path:
         return copy
     check_named(written)
     check_possible(address, f"it into {_copies()}")
-    with _explained(address):
+    with explained(address):
         try:
             original, chosen, states = _look(address)
         except (FileNotFoundError, PermissionError, UserError):
@@ -192,30 +191,6 @@ def _copy(
                     progress.update(progress.done + len(block))
                 if left:
                     raise UserError(f"{address}: {name} changed while it was copied: try again")
-
-
-@contextlib.contextmanager
-def _explained(address: str) -> Iterator[None]:
-    scheme = address.partition("://")[0]
-    try:
-        yield
-    except UserError:
-        raise
-    except ImportError as error:
-        package = _PACKAGES.get(scheme, "the fsspec backend of that scheme")
-        raise UserError(
-            f"{brief(address)}: needs {package}: pip install {package} ({brief(str(error))})"
-        ) from None
-    except FileNotFoundError:
-        raise UserError(f"{brief(address)}: no such file or folder") from None
-    except OSError as error:
-        place = error.filename or brief(address)
-        raise UserError(f"{place}: {error.strerror or error}{remedy(error)}") from None
-    # a backend raises errors of its own libraries
-    except Exception as error:
-        raise UserError(
-            f"{brief(address)}: cannot be read ({type(error).__name__}: {brief(str(error))})"
-        ) from None
 
 
 def _plain(address: str) -> str:

@@ -1,12 +1,10 @@
 """From the name of weights to a file or folder on this machine."""
 
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.clip.hub import hugging_face, openai_files, remote
-from vtd_jax.clip.hub.consent import given
 from vtd_jax.clip.hub.names import (
     OF_HUB,
     OF_OPEN_CLIP,
@@ -19,7 +17,8 @@ from vtd_jax.clip.hub.names import (
 from vtd_jax.clip.hub.open_clip import Row, row_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.clip.weights.open_clip_config import CONFIG
-from vtd_jax.terminal import say
+from vtd_jax.console.consent import given
+from vtd_jax.terminal import log
 
 _OF_OPEN_CLIP = tuple(
     name for name in hugging_face.OPEN_CLIP_FIRST if name.startswith("open_clip_")
@@ -132,8 +131,7 @@ def _note_local(source: str | os.PathLike) -> None:
     """Says once that a local path hides one of OpenAI's names."""
     if isinstance(source, str) and source in OPENAI and source not in _noted:
         _noted.add(source)
-        say(
+        log(
             f"note: {source}: the local file or folder of this name is taken; OpenAI's weights are "
-            f"openai:{source}",
-            sys.stderr,
+            f"openai:{source}"
         )

@@ -58,6 +58,12 @@ def load_clip(
 ) -> CLIP:
     """A CLIP from any published checkpoint.
 
+    Example:
+      >>> import vtd_jax
+      >>> clip = vtd_jax.load_clip("tiny")
+      >>> clip.config.architecture
+      'tiny'
+
     Args:
       path: as for `read_checkpoint`.
       dtype: compute dtype of the towers, "float32" or "bfloat16"; parameters are float32 either

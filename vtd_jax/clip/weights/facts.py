@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from vtd_jax.clip.weights.kinds.tokenizers import check_gemma_settings
 from vtd_jax.clip.weights.lazy import LazyTensor
 from vtd_jax.clip.weights.tokenizer_files import check_tokenizer_files
 from vtd_jax.errors import UserError, function, setting
-from vtd_jax.terminal import say
+from vtd_jax.terminal import log
 
 # widths of published image towers whose heads are not of 64: ViT-H, g, bigG and e
 WIDE_HEADS = {1280: 80, 1408: 88, 1664: 104, 1792: 112}
@@ -80,11 +79,10 @@ def settle(
     if fields["preprocessing"] is None:
         is_openais = fields["design"] == OPENAI_DESIGN
         fields["preprocessing"] = usual = OPENAI if is_openais else HALVES
-        say(
+        log(
             f"note: {where}: nothing beside the weights says how images were normalised, so "
             f"{_WHOSE[is_openais]} is taken ({usual}); {hugging_face_config.PREPROCESSOR}, or "
-            f"preprocess_cfg in {open_clip_config.CONFIG}, would say",
-            sys.stderr,
+            f"preprocess_cfg in {open_clip_config.CONFIG}, would say"
         )
     return fields
 

@@ -1,7 +1,6 @@
 """Reads Hugging Face's config.json and preprocessor_config.json beside the weights."""
 
 import math
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from vtd_jax.clip.weights.files import SOURCES, read_json
 from vtd_jax.clip.weights.keys import Keys
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief
-from vtd_jax.terminal import say
+from vtd_jax.terminal import log
 
 CONFIG = "config.json"
 PREPROCESSOR, PROCESSOR = "preprocessor_config.json", "processor_config.json"
@@ -236,10 +235,9 @@ def _resize(keys: Keys, side: int, cropped: bool) -> str:
     if cropped is not True:
         raise keys.wrong("do_center_crop", "true")
     if short != side:
-        say(
+        log(
             f"note: {keys.file}: size is {short}, of which the middle {side} was taken; here "
-            f"preprocess=clip scales to a short side of {side}, preprocess=release to {short}",
-            sys.stderr,
+            f"preprocess=clip scales to a short side of {side}, preprocess=release to {short}"
         )
     if crop not in (side, square):
         raise keys.wrong("crop_size", f"{side}, the tower's image size")

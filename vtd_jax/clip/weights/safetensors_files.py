@@ -12,6 +12,9 @@ from vtd_jax.errors import UserError
 from vtd_jax.untrusted.limits import SAFETENSORS_HEADER_BYTES
 from vtd_jax.untrusted.regular_files import open_regular
 
+# what to do about a damaged file of weights
+AGAIN = "download or copy it again"
+
 
 def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
     """Opens a file whose header, tensor names and shapes are within the limits of weights.
@@ -47,7 +50,7 @@ def open_safetensors(path: Path, stack: contextlib.ExitStack) -> Any:
     except (SafetensorError, OSError, ValueError, TypeError, OverflowError) as error:
         raise UserError(
             f"{path}: truncated or damaged safetensors file of {_size(path)} bytes ({error}); "
-            "download or copy it again"
+            f"{AGAIN}"
         ) from None
 
 

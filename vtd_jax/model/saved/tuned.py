@@ -23,12 +23,12 @@ from safetensors.numpy import save
 
 import vtd_jax
 from vtd_jax.clip.config import MOST_RESOLUTION, CLIPConfig
-from vtd_jax.clip.hub.consent import found_in
 from vtd_jax.clip.hub.names import TINY, is_name
 from vtd_jax.clip.source import ClipSource
 from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors_metadata
+from vtd_jax.console.consent import found_in
 from vtd_jax.errors import UserError, function
 from vtd_jax.fields import build
 from vtd_jax.files import replacing

@@ -15,7 +15,9 @@ After a restart the video continues where it was.
 """
 
 from collections.abc import Iterable
+from fractions import Fraction
 from numbers import Rational
+from typing import NamedTuple
 
 import av
 
@@ -62,6 +64,15 @@ def _seconds(ticks: int, base: Rational) -> float:
     return ticks * base.numerator / base.denominator
 
 
+class Stamp(NamedTuple):
+    """The times of a packet, or of a frame that is not decoded."""
+
+    pts: int | None
+    dts: int | None
+    duration: int | None
+    time_base: Fraction | None = None
+
+
 class _Track:
     """Times of one stream, continued over every restart; integer ticks, which are fast.
 
@@ -85,6 +96,11 @@ class _Track:
     def end(self) -> float:
         """Seconds at which the last packet is decoded and its length is over."""
         return float(self._end * self.base)
+
+    @property
+    def restarted(self) -> bool:
+        """Whether times started again, so that later ones were moved."""
+        return self._offset != 0
 
     def move(self, packet: av.Packet, sounds: Iterable["_Track"] = ()) -> None:
         """Changes the packet's times.
@@ -205,7 +221,7 @@ class Clock:
             ticks = packet.dts + (packet.duration or 1) - self._first
             self._repeated = float(ticks * packet.time_base)
 
-    def frame(self, frame: av.VideoFrame) -> float:
+    def frame(self, frame: av.VideoFrame | Stamp) -> float:
         """Seconds from the first frame to this one; they never run backwards."""
         self._count += 1
         before, moment = self._seconds, (frame.dts if self._slots else frame.pts)
@@ -227,6 +243,11 @@ class Clock:
             self._step = min(self._step or self._seconds, self._seconds - before)
         self._end = self._seconds + length
         return self._seconds
+
+    @property
+    def restarted(self) -> bool:
+        """Whether times of the video started again."""
+        return self._video.restarted
 
     @property
     def span(self) -> float:

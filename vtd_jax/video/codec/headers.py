@@ -6,7 +6,7 @@ holds for B-VOPs and for I-VOPs that no B-VOP follows. A stream that is raw, int
 damaged or otherwise unusual gives None.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import av
@@ -42,7 +42,7 @@ class Widths:
     count: int
 
 
-def h264_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | None:
+def h264_units(extradata: bytes, packets: Iterable[av.Packet]) -> list[Unit] | None:
     """Reads the NAL units of every packet."""
     if len(extradata) < 8 or extradata[0] != 1 or extradata[5] & 31 != 1:
         return None
@@ -125,29 +125,80 @@ class Bits:
 
 def read_sps(sps: bytes) -> Widths | None:
     """Reads a sequence parameter set; None if frames may be interlaced or numbered with gaps."""
-    bits = Bits(sps)
     try:
-        profile = bits.number(8)
-        bits.number(16)
-        bits.golomb()
-        if profile in HIGH_PROFILES:
-            planes = bits.golomb() == 3
-            bits.golomb(), bits.golomb(), bits.number(1)
-            if planes or bits.number(1):
-                return None  # separate colour planes or scaling lists: rare, and not worth reading
-        frame_bits = bits.golomb() + 4
-        kind = bits.golomb()
-        if kind == 1:
-            return None
-        count_bits = bits.golomb() + 4 if kind == 0 else 0
-        bits.golomb()
-        gaps = bits.number(1)
-        bits.golomb(), bits.golomb()
-        if gaps or not bits.number(1):
-            return None
-        return Widths(frame_bits, count_bits)
+        return _widths(Bits(sps))
     except ValueError:
         return None
+
+
+def _widths(bits: Bits) -> Widths | None:
+    """Reads a sequence parameter set up to the flag that says that frames are whole."""
+    profile = bits.number(8)
+    bits.number(16)
+    bits.golomb()
+    if profile in HIGH_PROFILES:
+        planes = bits.golomb() == 3
+        bits.golomb(), bits.golomb(), bits.number(1)
+        if planes or bits.number(1):
+            return None  # separate colour planes or scaling lists: rare, and not worth reading
+    frame_bits = bits.golomb() + 4
+    kind = bits.golomb()
+    if kind == 1:
+        return None
+    count_bits = bits.golomb() + 4 if kind == 0 else 0
+    bits.golomb()
+    gaps = bits.number(1)
+    bits.golomb(), bits.golomb()
+    if gaps or not bits.number(1):
+        return None
+    return Widths(frame_bits, count_bits)
+
+
+def reorder_frames(extradata: bytes) -> int:
+    """Frames that may be stored before one that is shown before them; 0 where H.264 says none."""
+    bits = Bits(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
+    try:
+        if _widths(bits) is None:
+            return 0
+        bits.number(1)
+        if bits.number(1):
+            bits.golomb(), bits.golomb(), bits.golomb(), bits.golomb()
+        return _vui_reorder_frames(bits) if bits.number(1) else 0
+    except ValueError:
+        return 0
+
+
+def _vui_reorder_frames(bits: Bits) -> int:
+    """`max_num_reorder_frames` of the video usability information (H.264, E.1.1)."""
+    if bits.number(1) and bits.number(8) == 255:
+        bits.number(32)
+    if bits.number(1):
+        bits.number(1)
+    if bits.number(1):
+        bits.number(4)
+        if bits.number(1):
+            bits.number(24)
+    if bits.number(1):
+        bits.golomb(), bits.golomb()
+    if bits.number(1):
+        bits.number(65)
+    # parameters of the NAL and of the VCL's reference decoder
+    kinds = [_skip_hrd(bits) for _ in range(2) if bits.number(1)]
+    bits.number(2 if kinds else 1)
+    if not bits.number(1):
+        return 0
+    bits.number(1)
+    bits.golomb(), bits.golomb(), bits.golomb(), bits.golomb()
+    return bits.golomb()
+
+
+def _skip_hrd(bits: Bits) -> None:
+    """Skips the parameters of a reference decoder (H.264, E.1.2)."""
+    count = bits.golomb() + 1
+    bits.number(8)
+    for _ in range(min(count, 32)):
+        bits.golomb(), bits.golomb(), bits.number(1)
+    bits.number(20)
 
 
 def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
@@ -163,7 +214,7 @@ def read_slice(nal: bytes, widths: Widths) -> tuple[int, int] | None:
         return None
 
 
-def mpeg4_units(extradata: bytes, packets: Sequence[av.Packet]) -> list[Unit] | None:
+def mpeg4_units(extradata: bytes, packets: Iterable[av.Packet]) -> list[Unit] | None:
     """Reads the VOP headers; None for several VOPs a packet, or headers that change."""
     kinds, heads = [], set()
     for packet in packets:

@@ -8,11 +8,12 @@ unusual gives no plan, and the video is decoded in order.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import av.error
 from av.bitstream import BitStreamFilterContext
 
-from vtd_jax.video.codec.headers import Unit, h264_units, mpeg4_units
+from vtd_jax.video.codec.headers import Unit, h264_units, mpeg4_units, reorder_frames
 
 CODECS = {"h264": h264_units, "mpeg4": mpeg4_units}
 
@@ -29,7 +30,7 @@ class Plan:
 
     packets: list[av.Packet]
     frames: list[int]
-    times: list[int] | None
+    times: list[int | None] | None
 
 
 def make_plan(
@@ -47,27 +48,63 @@ def make_plan(
       None where it cannot be proved that fewer packets give the same frames.
     """
     codec = stream.codec_context.name
-    if any(_unusual(packet) for packet in packets):
+    if any(unusual(packet) for packet in packets):
         return None
     if codec == "mpeg4":
         packets = _unpacked(stream, packets)
     if len(packets) != frames:
         return None
     units = CODECS[codec](stream.codec_context.extradata or b"", packets)
-    if units is None or not units[0].start:
+    if not units:
         return None
-    shown = sorted(range(frames), key=lambda i: units[i].order)
-    times = [packets[i].pts for i in shown] if codec == "h264" else None
-    if times and (None in times or any(a >= b for a, b in pairwise(times))):
+    times = [packet.pts for packet in packets] if codec == "h264" else None
+    found = choose(units, times, wanted)
+    if found is None:
+        return None
+    fed, out = [packets[i] for i in found.fed], found.out
+    return Plan(fed, out, times and [times[found.shown[i]] for i in out])
+
+
+class Choice(NamedTuple):
+    """Packets and frames by their numbers.
+
+    Attributes:
+      shown: the packet of every frame of the video, in the order in which they are shown.
+      fed: packets to be decoded, in order.
+      out: frames that come out of these, in order.
+    """
+
+    shown: list[int]
+    fed: list[int]
+    out: list[int]
+
+
+def choose(
+    units: Sequence[Unit], times: Sequence[int | None] | None, wanted: set[int]
+) -> Choice | None:
+    """Finds the packets needed for the wanted frames.
+
+    Args:
+      units: what the headers say of all packets, at least one.
+      times: timestamps of the packets; None where they mean nothing.
+      wanted: indices of frames, all below the number of packets.
+
+    Returns:
+      None where headers and timestamps do not agree, or the video starts within a group.
+    """
+    if not units[0].start:
+        return None
+    shown = sorted(range(len(units)), key=lambda i: units[i].order)
+    in_order = [] if times is None else [times[i] for i in shown]
+    if any(a is None or b is None or a >= b for a, b in pairwise(in_order)) or None in in_order:
         return None
     # the first packet may carry headers that hold for all
     fed = sorted(_closure(units, {shown[i] for i in wanted}) | {0})
     place = {packet: i for i, packet in enumerate(shown)}
-    out = sorted(place[i] for i in fed)
-    return Plan([packets[i] for i in fed], out, times and [times[i] for i in out])
+    return Choice(shown, fed, sorted(place[i] for i in fed))
 
 
-def _closure(units: list[Unit], needed: set[int]) -> set[int]:
+def _closure(units: Sequence[Unit], needed: set[int]) -> set[int]:
     """The needed packets and all references before them, back to the last start."""
     fed, run = set(), []
     for i, unit in enumerate(units):
@@ -82,7 +119,7 @@ def _closure(units: list[Unit], needed: set[int]) -> set[int]:
     return fed
 
 
-def _unusual(packet: av.Packet) -> bool:
+def unusual(packet: av.Packet) -> bool:
     """Whether a packet is dropped, damaged, or changes the stream's headers."""
     if not hasattr(packet, "has_sidedata"):
         return True  # PyAV 15 does not say whether headers change
@@ -93,8 +130,25 @@ def _unusual(packet: av.Packet) -> bool:
 def _unpacked(stream: av.VideoStream, packets: Sequence[av.Packet]) -> Sequence[av.Packet]:
     """One packet a VOP, without the placeholders that stand for B-VOPs packed elsewhere."""
     try:
-        unpack = BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+        unpack = unpacking(stream)
         filtered = [out for packet in packets for out in unpack.filter(packet)]
         return filtered + list(unpack.filter(None))
     except (av.error.FFmpegError, ValueError):
         return packets
+
+
+def unpacking(stream: av.VideoStream) -> BitStreamFilterContext:
+    """A filter that makes one packet a VOP, as the decoder does for itself.
+
+    Raises:
+      av.error.FFmpegError, ValueError: the stream's headers are damaged.
+    """
+    return BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+
+
+def stated_delay(stream: av.VideoStream) -> int:
+    """Frames that the decoder holds back to put them into order, by the stream's headers."""
+    if stream.codec_context.name == "mpeg4":
+        # one, of which nothing is lost: `headers.mpeg4_units` orders them by the same rule
+        return 1
+    return reorder_frames(stream.codec_context.extradata or b"")

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +14,7 @@ from tensorflow_datasets.core import split_builder as tfds_split_builder
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree, write_text
-from vtd_jax.terminal import say
+from vtd_jax.terminal import log
 from vtd_jax.video import records
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BENCHMARKS, BuildConfig, default_storage
@@ -29,11 +28,6 @@ from vtd_jax.video.stored_lists import list_content, write_list
 
 # packages whose versions may change the bytes of records
 MADE_WITH = ("av", "simplejpeg", "array-record")
-
-
-def to_stderr(line: str) -> None:
-    """Prints a line where it does not mix with results."""
-    say(line, sys.stderr)
 
 
 class _Info(tfds.core.DatasetInfo):
@@ -59,7 +53,7 @@ class VideoRecordsBuilder(tfds.core.ShardBasedBuilder, skip_registration=True):
     )
     inputs: Inputs | None = None
     staging: Staging | None = None
-    announce: Callable[[str], None] | None = staticmethod(to_stderr)
+    announce: Callable[[str], None] | None = staticmethod(log)
 
     def __init__(self, *, file_format: str | None = None, **kwargs):
         super().__init__(file_format=file_format or "array_record", **kwargs)
@@ -175,7 +169,7 @@ def contents(
     stored = inputs.config.stored()
     found = [list_content(each.list, each.files, placed, bad, stored) for each in inputs.placed]
     if empty := [content["name"] for content in found if not content["records"]]:
-        to_stderr(f"no list {', '.join(empty)}: none of its videos is there")
+        log(f"no list {', '.join(empty)}: none of its videos is there")
     return [content for content in found if content["records"]]
 
 

@@ -9,8 +9,8 @@ from vtd_jax.video.ingest import encode
 
 BENCHMARKS = ("hmdb51", "ucf101", "ssv2", "kinetics400")
 DATASETS = (*BENCHMARKS, "video_folder")
-# MPEG-4 files of 320×240 are read about as fast as their JPEGs, at an eighth of the size (README,
-# storage)
+# MPEG-4 files of 320×240 are read about as fast as their JPEGs, at an eighth of the size
+# (docs/data.md, Storage)
 VIDEO_BY_DEFAULT = ("hmdb51", "ucf101")
 
 

@@ -17,11 +17,12 @@ from absl import logging as absl_logging
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import Names, UserError, names, setting, use_names
 from vtd_jax.files import write_text
+from vtd_jax.installed.extras import install
 from vtd_jax.terminal import counted
 from vtd_jax.untrusted.regular_files import read_text
 from vtd_jax.video.ingest.beam import WorkerLost, lost_workers, progress_of
 from vtd_jax.video.ingest.shards import NotWritten, Staging
-from vtd_jax.video.workers import process_map
+from vtd_jax.video.workers import describe_exit, process_map
 
 # files beside the shards of a Beam build: its id, a video that stops it, and an error that a runner
 # may retry. The processes of a build exchange them, and the next build removes them.
@@ -87,13 +88,6 @@ def kept(staging: Staging, count: int) -> str:
     return f"; {finished} of {are}, the next build resumes from them" if finished else ""
 
 
-def describe_exit(code: int) -> str:
-    """How a process ended, from its exit code."""
-    if code == -signal.SIGKILL:
-        return "killed, most likely for lack of memory"
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-
-
 def beam_config(runner: str | None, options: str | None) -> Any:
     """TFDS's download config with a Beam runner and `name=value,…` options.
 
@@ -107,7 +101,7 @@ def beam_config(runner: str | None, options: str | None) -> Any:
     except ImportError:
         raise UserError(
             f"{setting('beam_runner')}: Apache Beam is not installed; in an environment of its "
-            "own, pip install -e '.[beam]'"
+            f"own, {install(['beam'])}"
         ) from None
     parsed = _beam_options(options or "")
     standard = parsed.view_as(beam.options.pipeline_options.StandardOptions)

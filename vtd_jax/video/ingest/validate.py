@@ -15,10 +15,10 @@ from vtd_jax.video import decode
 from vtd_jax.video.codec.wholeness import NoFrames
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.inputs import Inputs, Video
-from vtd_jax.video.ingest.run import cores, describe_exit
+from vtd_jax.video.ingest.run import cores
 from vtd_jax.video.ingest.sources import file_digest
 from vtd_jax.video.lists.catalog import Problem
-from vtd_jax.video.workers import process_map
+from vtd_jax.video.workers import describe_exit, process_map
 
 COLUMNS = ("kind", "where", "file", "reason")
 

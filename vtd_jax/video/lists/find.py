@@ -8,6 +8,7 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.texts import quoted_pair
+from vtd_jax.video.lists.remote import fetched, is_address
 from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
@@ -17,7 +18,7 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
     Args:
       sources: a file, whatever its name; a folder, for all videos at any depth, by their
         endings; or a glob, `clips/*.mp4` or `clips/**/*.avi`, whose matches are taken
-        likewise.
+        likewise. Addresses (`https://…`, `gs://…`) are copied first, see `remote.fetched`.
       flag: what messages call `sources`, such as "--video".
 
     Raises:
@@ -28,9 +29,11 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
             f"{flag}: none given, expected a video file, a folder of videos, or a glob such as "
             "'clips/*.mp4'"
         )
+    addresses = [source for source in sources if is_address(source)]
+    copies = dict(zip(addresses, fetched(addresses)))
     found: dict[Path, Path] = {}
     for source in sources:
-        for video in _videos(source, flag):
+        for video in copies[source] if source in copies else _videos(source, flag):
             # one file by two spellings of its path is one video; the first spelling stays
             found.setdefault(Path(os.path.realpath(video.parent), video.name), video)
     return list(found.values())

@@ -124,7 +124,7 @@ def _shallowest(source: Path, places: Iterable[str]) -> str:
     same = [place for place in ranked if place.count("/") == ranked[0].count("/")]
     if len(same) > 1:
         raise UserError(
-            f"{source}: {', '.join(same)} look alike; point {setting('source')} at the "
+            f"{source}: {', '.join(same)} look the same; point {setting('source')} at the "
             "folder of one of them"
         )
     return ranked[0]

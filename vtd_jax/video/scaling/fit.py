@@ -123,6 +123,14 @@ class Fit:
         return resample(frames, rows, columns, self.interpolation)
 
 
+class Whole(Fit):
+    """Frames as they are, neither scaled nor cropped; `size` has no meaning."""
+
+    def views(self, frames: Frames, size: int, views: int = 1) -> UInt8[np.ndarray, "v t h w 3"]:
+        """The frames, in one view."""
+        return np.stack(list(frames))[None]
+
+
 def clip_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Height and width once the short side is `short_side`; the long one is rounded down."""
     short, long = sorted((height, width))

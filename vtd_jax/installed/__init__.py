@@ -1,0 +1,1 @@
+"""How this package is installed: where the commands are, and which extras."""

@@ -1,0 +1,93 @@
+"""How the videos of a call are read and encoded: options that all calls share."""
+
+import os
+from dataclasses import dataclass
+from typing import TypedDict
+
+import jax
+
+from vtd_jax.errors import UserError, setting
+from vtd_jax.fields import check_choice
+from vtd_jax.predict.device_model import DeviceModel
+from vtd_jax.video.clip import CHECKS
+
+# decoders beside a CPU's own work, and at most beside an accelerator's
+_BESIDE_CPU, _MOST_WORKERS = 2, 32
+
+
+class How(TypedDict, total=False):
+    """Options of `Predictor.predict`, `explain`, `stream` and `encode_videos`.
+
+    Attributes:
+      batch_frames: frames that are encoded at once, over all devices, of several videos where they
+        are short; None chooses by the device and its memory.
+      deterministic: every video is encoded alone, so that its numbers are the same, bit for bit,
+        whatever is beside it; without, they are to float32 rounding.
+      check: "index" judges a file by its packets and decodes what the wanted frames need; "full"
+        decodes everything, so that no damage is missed. The frames of a file without damage are the
+        same.
+      workers: how many videos are decoded at once, ahead of the devices; None chooses: 2 beside a
+        CPU, a worker for each core beside an accelerator. 0 decodes when a video's turn has come.
+      processes: True decodes in worker processes, False in threads; None takes processes for long
+        streams with many workers.
+    """
+
+    batch_frames: int | None
+    deterministic: bool
+    check: str
+    workers: int | None
+    processes: bool | None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """`How`, complete and checked, and what is sampled.
+
+    Attributes:
+      frames: T.
+      fps: frames a second of arrays.
+      batch_frames, deterministic, check, workers, processes: as in `How`.
+
+    Raises:
+      UserError: an option out of its range.
+    """
+
+    frames: int
+    fps: float | None = None
+    batch_frames: int | None = None
+    deterministic: bool = False
+    check: str = "index"
+    workers: int | None = None
+    processes: bool | None = None
+
+    def __post_init__(self):
+        if self.frames < 1:
+            raise UserError(f"frames={self.frames}: expected 1 or more frames of a video")
+        if self.fps is not None and not self.fps > 0:
+            raise UserError(f"fps={self.fps}: expected frames a second, above 0")
+        if self.batch_frames is not None and self.batch_frames < 1:
+            raise UserError(
+                f"{setting('batch_frames', self.batch_frames)}: expected 1 or more frames that are "
+                "encoded at once, or none to choose by the device"
+            )
+        if self.workers is not None and self.workers < 0:
+            raise UserError(f"workers={self.workers}: expected 0 or more")
+        check_choice("check", self.check, CHECKS)
+
+    @property
+    def decoders(self) -> int:
+        """How many videos are decoded at once."""
+        if self.workers is not None:
+            return self.workers
+        if jax.default_backend() == "cpu":
+            return _BESIDE_CPU
+        cores = os.cpu_count() or 1
+        if hasattr(os, "sched_getaffinity"):
+            cores = len(os.sched_getaffinity(0))
+        return min(cores, _MOST_WORKERS)
+
+    def videos_ahead(self, on_devices: DeviceModel) -> int:
+        """Videos of a batch: so many scores are under way at most."""
+        if self.deterministic:
+            return 0
+        return on_devices.batch_frames(self.batch_frames) // self.frames

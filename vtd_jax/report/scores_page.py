@@ -1,0 +1,33 @@
+"""The content of the page of a prediction, `templates/scores.html`."""
+
+from typing import Any
+
+from vtd_jax.durations import clock
+from vtd_jax.predict.results import Prediction
+from vtd_jax.report.html import Beside, counted, known, place, remark
+
+TEMPLATE = "scores.html"
+_MOST = 1000  # labels in the table
+
+
+def facts(result: Prediction) -> list[str]:
+    """What is known of the video and its labels, each a few words."""
+    found = [f"{counted(len(result.indices), 'frame')} of {result.total:,}".replace(",", "\u202f")]
+    if result.duration is not None:
+        found.append(clock(result.duration, tenths=True))
+    return [*found, f"best of {counted(len(result.labels), 'label')}"]
+
+
+def content(result: Prediction, beside: Beside) -> dict[str, Any]:
+    """The variables of `TEMPLATE`."""
+    return {
+        "beside": beside,
+        "label": result.label,
+        "score": result.score,
+        "known": known(beside, result.labels, result.scores),
+        "facts": facts(result),
+        "path": place(result, beside),
+        "remark": remark(result.note),
+        "choices": result.top(_MOST),
+        "more": max(0, len(result.labels) - _MOST),
+    }

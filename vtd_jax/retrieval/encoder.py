@@ -1,0 +1,93 @@
+"""Which model made an index, and which models can read it."""
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from vtd_jax.cache.frame_features import tower_fingerprint
+from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
+from vtd_jax.console.consent import found_in
+from vtd_jax.errors import UserError, setting
+from vtd_jax.fingerprints import fingerprint_all
+from vtd_jax.predict.loading import load
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.retrieval.store import FILE, Contents
+
+# settings of `load` that change frame features, and that weights alone do not say
+SETTINGS = ("preprocess", "dtype", "activation", "head_width")
+
+
+def encoder_fingerprint(predictor: Predictor) -> str:
+    """The fingerprint of everything that frame features depend on, but for the videos.
+
+    The image tower with its prompts, its dtype, and how frames are prepared. Text prompts, fusion
+    and pooling are not part of it: a model that learnt only these reads the index of its CLIP.
+    """
+    model = predictor.model
+    prompts = [] if model.visual_prompts is None else [model.visual_prompts[...]]
+    about = [
+        tower_fingerprint(model),
+        predictor.size,
+        list(predictor.fit.key),
+        model.config.visual_depth if prompts else 0,
+    ]
+    return fingerprint_all([about, *map(np.asarray, jax.device_get(prompts))])
+
+
+def check_encoder(folder: Path, contents: Contents, predictor: Predictor) -> None:
+    """Refuses a model whose frame features are not those of an index.
+
+    Raises:
+      UserError: says which model made the index, and what differs.
+    """
+    width = predictor.model.clip.config.embed_dim
+    if width == contents.width and encoder_fingerprint(predictor) == contents.encoder:
+        return
+    here = predictor.fit.describe(predictor.size)
+    why = "its image tower is another"
+    if here != contents.preprocess:
+        why = f"its frames are prepared as {here}, there as {contents.preprocess}"
+    elif width != contents.width:
+        why = f"its features have {width} numbers, there {contents.width}"
+    raise UserError(
+        f"{folder}: was made with {contents.model}, which {predictor.description or 'this model'} "
+        f"cannot read: {why}; give {setting('model', contents.model)}, or another index"
+    )
+
+
+def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[str, Any]) -> Any:
+    """The model that reads an index.
+
+    Args:
+      folder: of the index.
+      contents: its manifest.
+      model: a `Predictor`, a source for `load`, or None for the name that the index says. A path
+        that the index says is not opened: it may come from a stranger.
+      settings: others of `load`.
+
+    Raises:
+      UserError: the index says a path, or the model cannot read the index.
+    """
+    if isinstance(model, Predictor):
+        check_encoder(folder, contents, model)
+        return model
+    file, said = folder / FILE, contents.model
+    named = contextlib.nullcontext()
+    if model is None:
+        if said != TINY and said not in OPENAI and not is_marked(said):
+            raise UserError(
+                f"{file}: was made with {said}, no name of weights, and a path is not opened "
+                f"because an index says so: give {setting('model', said)}"
+            )
+        model = f"openai:{said}" if said in OPENAI else said
+        named = found_in(file, model)
+    kept: dict[str, Any] = {name: contents.settings.get(name) for name in SETTINGS}
+    given = {name: value for name, value in settings.items() if value is not None}
+    with named:
+        predictor = load(os.fspath(model), **(kept | given))
+    check_encoder(folder, contents, predictor)
+    return predictor

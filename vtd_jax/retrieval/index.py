@@ -1,0 +1,309 @@
+"""An index of videos: their frame features, searched and classified without the videos."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vtd_jax.errors import UserError, function
+from vtd_jax.predict.batching.options import How
+from vtd_jax.predict.job import Encoded, Failure, Job
+from vtd_jax.predict.loading import load
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.predict.programs import Vocabulary
+from vtd_jax.predict.results import Explanation, Prediction
+from vtd_jax.predict.scoring import facts, score_clip
+from vtd_jax.predict.words import check_texts
+from vtd_jax.retrieval import scan
+from vtd_jax.retrieval.build import Summary, build
+from vtd_jax.retrieval.encoder import load_encoder
+from vtd_jax.retrieval.hits import Hit, text_score, words_of_fusion
+from vtd_jax.retrieval.reader import Reader
+from vtd_jax.retrieval.store import FILE, Contents, read_contents
+
+
+class Index:
+    """Frame features of many videos, on disk; iterating yields an `Encoded` for each clip.
+
+        index = Index.build("clips.index", ["clips/"], "ViT-B/16", download=True)
+        index = Index.open("clips.index")
+        for hit in index.search("a dog catches a frisbee"):
+            print(hit.video, hit.second, hit.score)
+        for prediction in index.classify(["arm wrestling", "hugging"]):
+            print(prediction.video, prediction.label)
+
+    Example:
+      >>> import vtd_jax
+      >>> index = vtd_jax.Index.build("clips.index", ["clip.mp4"], "tiny", frames=4)
+      >>> len(index), [hit.video.rpartition("/")[2] for hit in index.search("red ring", top=1)]
+      (1, ['clip.mp4'])
+
+    `len(index)` counts the clips. Pictures are not kept: `clip.frames` of an `Encoded` is empty.
+    A shard's checksum is compared when it is first read.
+
+    Attributes:
+      folder: of the files.
+      frames: T of each clip.
+      summary: what `build` did; None of an index that was opened.
+    """
+
+    def __init__(self, folder: Path, contents: Contents, model: Any, settings: dict[str, Any]):
+        """Use `Index.open` or `Index.build`."""
+        self.folder, self.frames = folder, contents.frames
+        self.summary: Summary | None = None
+        self._reader, self._model, self._settings = Reader(folder, contents), model, settings
+        self._predictor: Predictor | None = None
+        if isinstance(model, Predictor):
+            self._predictor = load_encoder(folder, contents, model, settings)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike, model: Any = None, **settings: Any) -> "Index":
+        """Opens an index; reads its manifest, and of its shards only the sizes.
+
+        Args:
+          folder: as `build` or `vtd index` wrote it.
+          model: a `Predictor`, or a source for `vtd_jax.load`; None for the name in the index. It
+            is loaded when first needed, and must have the image tower of the index.
+          settings: for `vtd_jax.load`, as `download`, `templates` and `pooling`.
+
+        Raises:
+          UserError: no index, or a damaged one.
+        """
+        folder = Path(folder)
+        if (contents := read_contents(folder)) is None:
+            there = "there is no such folder" if not folder.exists() else f"no {FILE} in it"
+            raise UserError(f"{folder}: not an index: {there}; {function('Index.build')} makes one")
+        return cls(folder, contents, model, settings)
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | os.PathLike,
+        videos: str | os.PathLike | Sequence[str | os.PathLike],
+        model: Any = "tiny",
+        *,
+        frames: int | None = None,
+        how: How | None = None,
+        restart: bool = False,
+        **settings: Any,
+    ) -> "Index":
+        """Makes an index of videos, or adds them to an existing one.
+
+        Videos that are in it already are not read again, unless their size or time of change
+        differs. An interrupted call resumes when it is made again. One process at a time writes.
+
+        Args:
+          folder: for the index; new, empty, or an index of the same model and frames.
+          videos: a file, a folder or a glob, or a list of these.
+          model: a `Predictor`, or a source for `vtd_jax.load`.
+          frames: T for each video; None for those of the index, or the model's default.
+          how: the videos are read and encoded, such as `{"check": "full"}`.
+          restart: whether to discard an existing index.
+          settings: for `vtd_jax.load`.
+
+        Returns:
+          The index; its `summary` lists videos that could not be read.
+
+        Raises:
+          UserError: no videos, a folder of something else, or an index of another model or number
+            of frames.
+        """
+        predictor = model if isinstance(model, Predictor) else load(model, **settings)
+        source = predictor.source if isinstance(model, Predictor) else os.fspath(model)
+        videos = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
+        for video in videos:
+            if not isinstance(video, str | os.PathLike):
+                raise UserError(
+                    f"videos: a {type(video).__name__}, expected paths of files or folders"
+                )
+        summary = build(
+            Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
+            frames=frames, how=how or {}, restart=restart,
+        )  # fmt: skip
+        index = cls.open(folder, predictor)
+        index.summary = summary
+        return index
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model; loaded when first needed.
+
+        Raises:
+          UserError: as `vtd_jax.load`, or it has another image tower than the index.
+        """
+        found = self._predictor
+        if found is None:
+            found = load_encoder(self.folder, self.about, self._model, self._settings)
+            self._predictor = found
+        return found
+
+    @property
+    def about(self) -> Contents:
+        """The manifest: the encoder, and the shards."""
+        return self._reader.contents
+
+    def __len__(self) -> int:
+        return len(self._reader)
+
+    def __iter__(self) -> Iterator[Encoded]:
+        for number, kept, features in self._reader.shards():
+            for place in kept:
+                clip = self._reader.clip(number, place)
+                yield Encoded(clip, features[place].astype(np.float32))
+
+    def check(self) -> int:
+        """Reads all files and compares their checksums; returns the number of clips.
+
+        Raises:
+          UserError: names the first damaged file.
+        """
+        self._reader.check()
+        return len(self)
+
+    def search(
+        self,
+        texts: str | Sequence[str],
+        top: int = 10,
+        *,
+        vocabulary: Sequence[str] | None = None,
+    ) -> Any:
+        """The clips that fit texts best.
+
+        The score is the method's logit without its scale: the mean over the frames of their cosines
+        with the text, weighted by the confidence of each frame (docs/method.md, sections 3 and 4).
+
+        Args:
+          texts: a text, or several, which take one pass.
+          top: clips for each, at most.
+          vocabulary: words that name the frames of the clips that are found. In a model with fusion
+            scores depend on them; its default there is the class names of training.
+
+        Returns:
+          Hits, best first: a list for a text, a list of lists for several.
+
+        Raises:
+          UserError: a text that is empty, repeated or too long; a pooling that compares labels with
+            each other; fusion without words; or a damaged file.
+        """
+        _check_top(top)
+        predictor = self.predictor
+        config, single = predictor.model.config, isinstance(texts, str)
+        given = [texts] if isinstance(texts, str) else list(texts)
+        queries = check_texts(given, "texts", underscores=config.text_prompts > 0)
+        if config.pooling == "softmax_mean":
+            raise UserError(
+                'pooling="softmax_mean": compares labels with each other, and a search has none; '
+                'open the index with pooling="confidence" or "mean"'
+            )
+        words = None if vocabulary is None else predictor.encode_vocabulary(vocabulary)
+        codes = predictor.encode_words(queries)
+        score = text_score(predictor, codes, words_of_fusion(predictor, words))
+        best = self._best(score, len(queries), top)
+        found = [self._hits(best, query, words) for query in range(len(queries))]
+        return found[0] if single else found
+
+    def similar(
+        self,
+        video: Any,
+        top: int = 10,
+        *,
+        fps: float | None = None,
+        vocabulary: Sequence[str] | None = None,
+    ) -> list[Hit]:
+        """The clips that are most similar to a video.
+
+        The score is the cosine of the means of their frames' unit features.
+
+        Args:
+          video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
+          top: clips, at most.
+          fps: frame rate of an array.
+          vocabulary: words that name the frames of the clips that are found.
+
+        Raises:
+          UserError: a video that cannot be read, or a damaged file.
+        """
+        _check_top(top)
+        encoded = self.predictor.encode_videos([video], frames=self.frames, fps=fps, workers=0)
+        (example,) = encoded
+        if isinstance(example, Failure):
+            raise example.error
+        words = None if vocabulary is None else self.predictor.encode_vocabulary(vocabulary)
+        features = np.asarray(example.features)
+        found = self._best(lambda block: scan.example_scores(block, features), 1, top)
+        return self._hits(found, 0, words)
+
+    def classify(
+        self,
+        labels: Sequence[str] | None = None,
+        *,
+        vocabulary: Sequence[str] | None = None,
+        runner_ups: int | None = None,
+    ) -> Iterator[Prediction | Explanation]:
+        """Scores labels for every clip, as `Predictor.predict` does for its video.
+
+        Scores are the same up to the rounding of features to float16.
+
+        Args:
+          labels, vocabulary: as for `Predictor.predict`.
+          runner_ups: None predicts; a number explains (without pictures), with this many further
+            words a frame.
+
+        Returns:
+          One result a clip, in the order of the index; takes the memory of a few hundred clips.
+
+        Raises:
+          UserError: labels as for `Predictor.predict`, by the call itself; a damaged file.
+        """
+        predictor = self.predictor
+        checked = predictor.check_labels(labels)
+        codebook = predictor.encode_words(checked)
+        words = Vocabulary(checked, codebook, is_labels=True)
+        if vocabulary is not None:
+            words = predictor.encode_vocabulary(vocabulary)
+        job = Job(checked, codebook, words)
+        if runner_ups is None:
+            return self._predictions(job)
+        on_devices = predictor.on_devices
+        return (
+            score_clip(on_devices, one.clip, one.features, job, runner_ups) for one in iter(self)
+        )
+
+    def _predictions(self, job: Job) -> Iterator[Prediction]:
+        on_devices = self.predictor.on_devices
+        for block in self._reader.blocks(len(job.labels)):
+            features = block.features.astype(np.float32)
+            logits = on_devices.logits(features, job.codebook, job.vocabulary)
+            for (number, place), row in zip(block.places.tolist(), logits):
+                clip = self._reader.clip(number, place)
+                yield Prediction(**facts(clip, job.labels, row, on_devices.logit_bias))
+
+    def _best(self, score: scan.Score, queries: int, top: int) -> scan.Found:
+        found = self._reader.blocks(queries)
+        return scan.best(found, score, queries, min(top, max(len(self), 1)))
+
+    def _hits(self, best: scan.Found, query: int, words: Vocabulary | None) -> list[Hit]:
+        """The clips of one query."""
+        scores, frames = best.scores[query].tolist(), best.frames[query].tolist()
+        places = best.places[query].tolist()
+        # by shard, so that what is known of its clips is read once
+        order = sorted(range(len(places)), key=places.__getitem__)
+        found = {i: self._hit(scores[i], frames[i], places[i], words) for i in order}
+        return [found[i] for i in range(len(places))]
+
+    def _hit(self, score: float, frame: int, place: list[int], words: Vocabulary | None) -> Hit:
+        number, inside = place
+        (name, row), named = self._reader.row(number, inside), None
+        if words is not None:
+            features = self._reader.features(number, inside)
+            metric = self.predictor.model.config.assignment
+            ids = words.nearest(features, 1, metric).ids[:, 0]
+            named = tuple(str(words.words[i]) for i in ids.tolist())
+        return Hit(name, score, row.seconds[frame], row.indices[frame], row.duration, named)
+
+
+def _check_top(top: int) -> None:
+    if top < 1:
+        raise UserError(f"top={top}: expected 1 or more clips")
