@@ -15,7 +15,7 @@ from vtd_jax.printable import shown
 
 # the order in which somebody needs them; what is not named here comes last
 _GROUPS = {
-    "Your videos, your words": ("predict", "report", "index", "search", "weights"),
+    "Your videos, your words": ("predict", "report", "app", "index", "search", "weights"),
     "Training and evaluation": ("build_data", "train", "evaluate", "compare", "reproduce"),
     "Models as files": ("convert", "export"),
     "Looking closer": ("demo", "show_batch", "aot", "benchmark"),

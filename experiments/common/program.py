@@ -15,6 +15,7 @@ FOLDER = Path(__file__).resolve().parents[1]
 # command -> extras without which it does nothing
 NEEDS = {
     "aot": ("train",),
+    "app": ("app",),
     "build_data": ("data",),
     "demo": ("train", "figures"),
     "evaluate": ("train",),

@@ -8,6 +8,7 @@ from vtd_jax.errors import UserError
 
 # extra -> module that is imported -> its package; `train` brings what `data` has
 EXTRAS = {
+    "app": {"starlette": "starlette", "uvicorn": "uvicorn"},
     "data": {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"},
     "train": {"grain": "grain", "optax": "optax", "tensorboardX": "tensorboardX"},
     "figures": {"matplotlib": "matplotlib"},

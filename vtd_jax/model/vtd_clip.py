@@ -93,6 +93,16 @@ class VTDCLIP(nnx.Module):
         model.config = dataclasses.replace(self.config, pooling=pooling)
         return model
 
+    def with_temperature(self, temperature: float) -> "VTDCLIP":
+        """The same model with another `ModelConfig.temperature`; its arrays are those of this one.
+
+        Raises:
+          UserError: a temperature out of range.
+        """
+        model = nnx.merge(*nnx.split(self))
+        model.config = dataclasses.replace(self.config, temperature=temperature)
+        return model
+
     @property
     def clip_settings(self) -> str:
         """Settings of the CLIP that no weight shows, as text. A run resumes only with the same."""

@@ -289,7 +289,7 @@ class Predictor(Embeds):
             and self._vocabulary.words == tuple(words)
         ):
             return self._vocabulary
-        words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
+        words = self.check_vocabulary(words)
         self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
 
@@ -307,6 +307,14 @@ class Predictor(Embeds):
             )
         labels = self.class_names if labels is None else labels
         return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
+
+    def check_vocabulary(self, words: Sequence[str]) -> tuple[str, ...]:
+        """The words that name frames.
+
+        Raises:
+          UserError: as `check_labels`.
+        """
+        return check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
 
     def _job(self, labels: Sequence[str] | None, vocabulary: Sequence[str] | None) -> Job:
         """Checks and encodes labels and vocabulary."""

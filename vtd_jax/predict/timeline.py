@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
 
 from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
@@ -69,19 +69,25 @@ class Windows:
         return min(self.frames, max(1, round(stride / self.step)))
 
 
-class _Pictures:
-    """At most `PICTURES` frames, evenly spaced: of more, every second one is dropped."""
+class Pictures:
+    """At most `PICTURES` frames, evenly spaced: of more, every second one is dropped.
+
+    Attributes:
+      images: small, uint8 RGB `[r, r, 3]`.
+      seconds: their times.
+    """
 
     def __init__(self):
         self.images: list[np.ndarray] = []
         self.seconds: list[float] = []
         self._every, self._seen = 1, 0
 
-    def add(self, frame: TimedFrame) -> None:
+    def add(self, seconds: float, image: UInt8[np.ndarray, "r r 3"]) -> None:
+        """Takes the next frame."""
         if self._seen % self._every == 0:
-            side = min(PICTURE_SIDE, len(frame.image))
-            self.images.append(cv2.resize(frame.image, (side, side), interpolation=cv2.INTER_AREA))
-            self.seconds.append(frame.seconds)
+            side = min(PICTURE_SIDE, len(image))
+            self.images.append(cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA))
+            self.seconds.append(seconds)
             if len(self.images) > PICTURES:
                 self.images, self.seconds = self.images[::2], self.seconds[::2]
                 self._every *= 2
@@ -182,7 +188,7 @@ def make_timeline(
     """
     reader = _Reader(on_devices, video, plan.step, on_progress)
     windows = _windows(on_devices, job, plan, reader.chunks())
-    summary = _Summary(job.labels, plan)
+    summary = Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
         summary.add(row)
     return summary.timeline(video, reader.info, reader.pictures)
@@ -199,7 +205,7 @@ class _Reader:
     def __init__(
         self, on_devices: DeviceModel, video: str, step: float, on_progress: OnProgress | None
     ):
-        self.pictures = _Pictures()
+        self.pictures = Pictures()
         self.info: VideoInfo | None = None
         self._frames = frames_at(video, step, on_devices.size, on_devices.fit)
         self._size, self._on_progress = on_devices.chunk, on_progress
@@ -209,7 +215,7 @@ class _Reader:
         """uint8 frames `[N, R, R, 3]`."""
         chunk: list[np.ndarray] = []
         for frame in self._all():
-            self.pictures.add(frame)
+            self.pictures.add(frame.seconds, frame.image)
             chunk.append(frame.image)
             if len(chunk) == self._size:
                 yield np.stack(chunk)
@@ -256,7 +262,7 @@ def _rows(
             yield Row(middle, scores[place], job.vocabulary.words[tokens.ids[place, 0]])
 
 
-class _Summary:
+class Summary:
     """Collects what a timeline shows of the windows."""
 
     def __init__(self, labels: tuple[str, ...], plan: Windows):
@@ -285,7 +291,7 @@ class _Summary:
             self._start = end
         self._open = row
 
-    def timeline(self, video: str, info: VideoInfo, pictures: _Pictures) -> Timeline:
+    def timeline(self, video: str, info: VideoInfo, pictures: Pictures) -> Timeline:
         """The timeline, after the last window."""
         duration, plan = info.duration, self._plan
         middle = min(self._open.middle, duration)

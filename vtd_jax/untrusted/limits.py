@@ -117,3 +117,24 @@ WEIGHTS_LISTED = 100_000
 # or glob at an address
 REMOTE_BYTES = 16 * 2**30
 REMOTE_VIDEOS = 100_000
+# of `vtd app`: labels and words of a request, its bytes, frames of a clip
+APP_LABELS = 2000
+APP_WORDS = 20_000
+APP_JSON_BYTES = 8 * 2**20
+APP_FRAMES = 64
+# of uploads: bytes of one, how many, and bytes of all; the least recently used go
+APP_UPLOAD_BYTES = 2**30
+APP_UPLOADS = 100
+APP_UPLOADS_BYTES = 8 * 2**30
+# videos of its folder
+APP_LISTED = 20_000
+# bytes of encoded videos in memory, the least recently used go; frames of a timeline
+APP_KEPT_BYTES = 2**29
+APP_MOMENTS = 50_000
+# videos that wait to be encoded; seconds that decoding a clip, or a part of a timeline, may take
+APP_JOBS = 100
+APP_DECODE_SECONDS = 120
+# connections at once; seconds in which a part of a body comes, and bytes a second of a whole one
+APP_CONNECTIONS = 256
+APP_PATIENCE_SECONDS = 20
+APP_SLOWEST_BYTES = 16 * 2**10

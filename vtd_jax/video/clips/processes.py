@@ -125,6 +125,8 @@ class _Worker:
             theirs.close()
             os.close(lives)
         self._connection = Connection(mine.detach())
+        # the thread that waits for it may end it while another one does
+        self._ending = threading.Lock()
         with contextlib.suppress(OSError):  # a worker that is gone is noticed at its first item
             self._connection.send((function, names()))
 
@@ -147,10 +149,11 @@ class _Worker:
             self._process.wait(patience)
         if self._process.poll() is None:
             self._process.kill()
-        self._connection.close()
-        if self._life is not None:
-            os.close(self._life)
-            self._life = None
+        with self._ending:
+            self._connection.close()
+            if self._life is not None:
+                os.close(self._life)
+                self._life = None
         return self._process.wait()
 
 

@@ -1,0 +1,240 @@
+"""What every request passes before a route sees it: token, host, origin, size and pace of bodies.
+
+Plain ASGI, around the whole application. A page of another site can make a browser send requests to
+this server; it cannot know the token, and what it may send is refused by its origin as well. A name
+that an attacker points at this address (DNS rebinding) is refused by the `Host` header.
+"""
+
+import asyncio
+import hmac
+import ipaddress
+import json
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from vtd_jax.errors import UserError
+from vtd_jax.untrusted.limits import (
+    APP_JSON_BYTES,
+    APP_PATIENCE_SECONDS,
+    APP_SLOWEST_BYTES,
+    APP_UPLOAD_BYTES,
+)
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Any, Receive, Send], Awaitable[None]]
+
+# characters of a token that somebody chooses
+LEAST_TOKEN = 16
+HEADER = b"x-vtd-token"
+UPLOAD = "/upload"
+_FIELDS, _LONGEST_QUERY = 20, 8192
+_LOCAL = ("localhost", "127.0.0.1", "::1")
+
+# for every answer; a page's own policy is in the page and can only be narrowed by this one
+_HEADERS = (
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+PAGE_POLICY = b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+# of what is no page: if a browser showed it, it could do nothing
+_POLICY = b"default-src 'none'; sandbox; " + PAGE_POLICY
+
+
+class Refused(UserError):
+    """A request that no route sees.
+
+    Attributes:
+      status: of the answer.
+    """
+
+    def __init__(self, status: int, message: str):
+        super().__init__(message)
+        self.status = status
+
+
+class Guard:
+    """An application behind its checks."""
+
+    def __init__(
+        self,
+        app: App,
+        token: str,
+        *,
+        hosts: Collection[str] = (),
+        local: bool = True,
+        patience: float = APP_PATIENCE_SECONDS,
+    ):
+        """
+        Args:
+          app: the application.
+          token: that every request has.
+          hosts: names of this server beside those of loopback.
+          local: whether it listens on loopback only; else addresses made of numbers, which cannot
+            be rebound, are its names, too.
+          patience: seconds in which each part of a body comes.
+        """
+        self._app, self._token, self._patience = app, token.encode(), patience
+        self._hosts, self._local = {*_LOCAL, *(host.lower() for host in hosts)}, local
+
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
+        """Passes a request on, or answers it."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            # no route takes a websocket; refused before it is accepted
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        started = False
+
+        async def guarded_send(message: Any) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message = message | {"headers": _with_policies(message.get("headers", ()))}
+            await send(message)
+
+        try:
+            self._check(scope)
+            body = _Body(receive, scope["path"], self._patience)
+            await self._app(scope, body, guarded_send)
+        except Refused as error:
+            if started:
+                raise
+            await _answer(guarded_send, scope, error)
+
+    def _check(self, scope: Any) -> None:
+        headers: dict[bytes, list[bytes]] = {}
+        for name, value in scope["headers"]:
+            headers.setdefault(name.lower(), []).append(value)
+        host = headers.get(b"host", [])
+        if len(host) != 1 or not self._is_ours(name := host[0].decode("latin-1")):
+            raise Refused(421, "Host: is no name of this server; open the address that it printed")
+        self._check_origin(scope, headers, name)
+        if not hmac.compare_digest(_token(scope, headers), self._token):
+            raise Refused(
+                403,
+                "token: missing or wrong; open the address that the server printed when it started",
+            )
+        _check_length(scope["path"], headers)
+
+    def _is_ours(self, host: str) -> bool:
+        try:
+            parts = urlsplit(f"//{host}")
+            name, _ = parts.hostname, parts.port
+        except ValueError:
+            return False
+        if not name or parts.username is not None or parts.path or parts.query or "#" in host:
+            return False
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return not self._local
+
+    def _check_origin(self, scope: Any, headers: Mapping[bytes, list[bytes]], host: str) -> None:
+        """Refuses what a page of another site makes a browser send, other ports included."""
+        other = Refused(403, "Origin: another site may not ask here; open the page itself")
+        for origin in headers.get(b"origin", []):
+            # "null" is a sandboxed page, or a file
+            if urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
+                raise other
+        for site in headers.get(b"sec-fetch-site", []):
+            opens = scope["path"] == "/" and headers.get(b"sec-fetch-mode") == [b"navigate"]
+            if site not in (b"same-origin", b"none") and not (opens and scope["method"] == "GET"):
+                raise other
+
+
+class _Body:
+    """A request's body as a route receives it: not too large, not too slow."""
+
+    def __init__(self, receive: Receive, path: str, patience: float):
+        self._receive, self._patience = receive, patience
+        self._most = _most(path)
+        self._size, self._whole, self._begun = 0, False, time.monotonic()
+
+    async def __call__(self) -> Any:
+        """The next part.
+
+        Raises:
+          Refused: there is too much, or nothing comes.
+        """
+        if self._whole:
+            # what comes now is the end of the connection, which may take as long as it likes
+            return await self._receive()
+        try:
+            message = await asyncio.wait_for(self._receive(), self._patience)
+        except TimeoutError:
+            raise Refused(408, "the body comes too slowly; send it again") from None
+        if message["type"] != "http.request":
+            return message
+        self._size += len(message.get("body", b""))
+        self._whole = not message.get("more_body", False)
+        if self._size > self._most:
+            raise _too_large(self._most)
+        spent = time.monotonic() - self._begun
+        if not self._whole and spent > self._patience + self._size / APP_SLOWEST_BYTES:
+            raise Refused(408, "the body comes too slowly; send it again")
+        return message
+
+
+def _most(path: str) -> int:
+    return APP_UPLOAD_BYTES if path == UPLOAD else APP_JSON_BYTES
+
+
+def _too_large(most: int) -> Refused:
+    return Refused(413, f"the body is larger than {most:,} bytes")
+
+
+def _check_length(path: str, headers: Mapping[bytes, list[bytes]]) -> None:
+    """Refuses a body that says it is too large, before it comes."""
+    for length in headers.get(b"content-length", []):
+        if not length.isdigit() or len(length) > 15:
+            raise Refused(400, "Content-Length: expected a number")
+        if int(length) > _most(path):
+            raise _too_large(_most(path))
+
+
+def _token(scope: Any, headers: Mapping[bytes, list[bytes]]) -> bytes:
+    """The token of a request, empty for none; one in the header counts first."""
+    given = headers.get(HEADER, [])
+    if given:
+        return given[0] if len(given) == 1 else b""
+    query = scope.get("query_string", b"")
+    if len(query) > _LONGEST_QUERY:
+        raise Refused(414, "the address is too long")
+    try:
+        fields = parse_qs(query.decode("latin-1"), max_num_fields=_FIELDS, errors="replace")
+    except ValueError:
+        raise Refused(400, "the address has too many fields") from None
+    found = fields.get("token", [])
+    return found[0].encode(errors="replace") if len(found) == 1 else b""
+
+
+def _with_policies(headers: Any) -> list[tuple[bytes, bytes]]:
+    """Headers of an answer, with those of safety."""
+    given = [(name.lower(), value) for name, value in headers]
+    names = {name for name, _ in given}
+    policy = () if b"content-security-policy" in names else ((b"content-security-policy", _POLICY),)
+    return given + [one for one in (*_HEADERS, *policy) if one[0] not in names]
+
+
+async def _answer(send: Send, scope: Any, error: Refused) -> None:
+    """A line of text for who opens an address, JSON for the page's own requests."""
+    opened = scope["path"] == "/"
+    text = f"{error}\n" if opened else json.dumps({"error": str(error)})
+    kind = b"text/plain; charset=utf-8" if opened else b"application/json"
+    # what is left of a body is not read
+    headers = [(b"content-type", kind), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})

@@ -1,0 +1,325 @@
+"""What the server does for its routes: models, videos, encoding and answers, without HTTP."""
+
+import asyncio
+import functools
+import json
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flax import nnx
+
+import vtd_jax
+from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json, timeline
+from vtd_jax.app.encoding import Encoder, Job, Wanted
+from vtd_jax.app.host_model import HostModel
+from vtd_jax.app.kept import Kept, Key
+from vtd_jax.app.python_lines import python_lines
+from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
+from vtd_jax.app.texts import KeptTexts
+from vtd_jax.app.videos import Videos
+from vtd_jax.cache.text_features import TextCache
+from vtd_jax.errors import UserError
+from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.outputs import csv_text, file_stem
+from vtd_jax.predict.job import Encoded
+from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPROCESS
+from vtd_jax.predict.predictor import Predictor
+from vtd_jax.predict.results import Explanation, Timeline
+from vtd_jax.predict.timeline import Windows
+from vtd_jax.report.html import Beside, jpeg
+from vtd_jax.report.pages import write_page
+from vtd_jax.untrusted import limits
+from vtd_jax.video.suffixes import SUFFIXES
+
+# side of the frames of a strip, pixels
+_SIDE = 224
+
+
+class NotEncoded(UserError):
+    """The video is not encoded, or not any more."""
+
+
+class _Model:
+    """A model that answers: its towers on the devices, the rest of it here, and texts it read."""
+
+    def __init__(self, predictor: Predictor):
+        self.predictor = predictor
+        self.host, self.texts = HostModel.of(predictor.model), KeptTexts(predictor.model)
+
+
+class Service:
+    """Answers what the page asks. A context manager: at its end processes and files are gone."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        folder: Path | None = None,
+        about: Mapping[str, str] | None = None,
+        notice: str = "",
+    ):
+        """
+        Args:
+          predictor: the model; beside a tuned one its CLIP answers zero-shot, too.
+          folder: of videos; None for uploads only.
+          about: lines at the end of reports.
+          notice: a warning on top of pages, such as that the model is a toy.
+        """
+        self._models = [_Model(one) for one in (predictor, zero_shot(predictor)) if one is not None]
+        self.about, self.notice = dict(about or {}), notice
+        self.videos, self._kept = Videos(folder), Kept()
+        devices = [one.predictor.on_devices for one in self._models]
+        self.encoder = Encoder(devices, self.videos, self._kept)
+        # texts one batch after another, so that no client waits for all of another's
+        self._texts = ThreadPoolExecutor(1, "vtd-app-texts")
+        self._sums = ThreadPoolExecutor(2, "vtd-app-sums")
+        self._checked = functools.lru_cache(maxsize=32)(self._check)
+
+    def warm_up(self) -> None:
+        """Compiles in a thread what the first edits and videos need."""
+
+        def work() -> None:
+            for one in self._models:
+                one.texts.warm_up()
+
+        threading.Thread(target=work, daemon=True, name="vtd-app-warm-up").start()
+
+    def close(self) -> None:
+        """Ends all work, and removes the uploads."""
+        self.encoder.close()
+        for pool in (self._texts, self._sums):
+            pool.shutdown(cancel_futures=True)
+        self.videos.close()
+
+    def __enter__(self) -> "Service":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def page_data(self) -> dict[str, Any]:
+        """What the page knows from the start; see docs/app-contract.md."""
+        folder = self.videos.folder
+        main, *others = [one.predictor for one in self._models]
+        return {
+            "model": _described(main),
+            "beside": _described(others[0]) if others else None,
+            "folder": None if folder is None else folder.resolve().name,
+            "endings": sorted(SUFFIXES),
+            "version": vtd_jax.__version__,
+            "limits": {
+                "labels": limits.APP_LABELS,
+                "words": limits.APP_WORDS,
+                "portion": PORTION,
+                "characters": limits.TEXT_CHARACTERS,
+                "upload_bytes": limits.APP_UPLOAD_BYTES,
+                "frames": limits.APP_FRAMES,
+                "shown": MOST_SHOWN,
+            },
+        }
+
+    def encode(self, asked: Encode) -> Job:
+        """Queues a video.
+
+        Raises:
+          NoVideo: there is none of this id.
+          Busy: too many videos wait.
+        """
+        video = self.videos.find(asked.video)
+        return self.encoder.submit(Wanted(video, self._keys(asked)))
+
+    def finished(self, job: Job) -> dict[str, Any]:
+        """What the page gets of an encoded video: facts and pictures.
+
+        Raises:
+          NotEncoded: it had to go already.
+        """
+        key = job.wanted.keys[0]
+        one, video = self._kept.get(key), job.wanted.video
+        if one is None:
+            raise NotEncoded(f"{video.name}: had to go for others; encode it again")
+        facts: dict[str, Any] = {"video": video.id, "name": video.name}
+        if isinstance(one, Moments):
+            pictures, info = one.pictures, one.info
+            return facts | {
+                "total": info.frames,
+                "duration": info.duration,
+                "note": info.note,
+                "count": len(one.features),
+                "frames": [
+                    {"index": None, "seconds": round(second, 3), "picture": jpeg(image)}
+                    for second, image in zip(pictures.seconds, pictures.images, strict=True)
+                ],
+            }
+        clip = one.clip
+        return facts | {
+            "total": clip.total,
+            "duration": clip.duration,
+            "note": clip.note,
+            "count": len(one.features),
+            "frames": [
+                {"index": int(i), "seconds": round(float(second), 3), "picture": jpeg(image, _SIDE)}
+                for i, second, image in zip(clip.indices, clip.seconds, clip.frames, strict=True)
+            ],
+        }
+
+    async def words(self, words: Sequence[str]) -> int:
+        """Encodes words ahead; the number of them."""
+        for model in self._models:
+            await self._codes(model, tuple(dict.fromkeys(words)), _never)
+        return len(words)
+
+    async def results(
+        self, asked: Asked, gone: Callable[[], Awaitable[bool]] | None = None
+    ) -> list[Explanation | Timeline]:
+        """The result of each model that is asked.
+
+        Args:
+          asked: what is asked.
+          gone: whether nobody waits for it any more; then its texts are not encoded.
+
+        Raises:
+          UserError: labels or words that no model takes.
+          NotEncoded: the video is not encoded.
+        """
+        self.videos.find(asked.video)
+        keys = self._keys(asked)
+        encoded = [self._kept.get(key) for key in keys]
+        if None in encoded:
+            raise NotEncoded("video: is not encoded yet, or had to go for others; encode it")
+        found = []
+        for model, one in zip(self._models, encoded):
+            texts = await self._both(model, asked, gone or _never)
+            made = functools.partial(self._result, model, one, texts, asked)
+            found.append(await asyncio.get_running_loop().run_in_executor(self._sums, made))
+        return found
+
+    def python(self, asked: Asked) -> str:
+        """The lines of Python that do the same."""
+        video = self.videos.find(asked.video)
+        return python_lines(self._models[0].predictor, video.name, asked)
+
+    def report(self, result: Explanation | Timeline) -> bytes:
+        """The static page of a result."""
+        about = self.about | {"Version": f"vtd_jax {vtd_jax.__version__}"}
+        with tempfile.TemporaryDirectory(prefix="vtd_app_") as folder:
+            beside = Beside(notice=self.notice, index=False)
+            entry = write_page(Path(folder), result, file_stem(result.video), about, beside)
+            return Path(folder, entry.page).read_bytes()
+
+    def json(self, results: Sequence[Explanation | Timeline]) -> str:
+        """Results as `vtd predict --json` writes them; the second is the zero-shot model's."""
+        told = {
+            "about": self.about | {"version": vtd_jax.__version__},
+            "videos": [result.to_dict() for result in results],
+        }
+        return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
+
+    def csv(self, result: Explanation | Timeline, by: str | None) -> str:
+        """Rows of a result, see `Shown.rows`."""
+        rows = result.rows(by)
+        names = [*rows[0]] if rows else []
+        return csv_text([names, *([row[name] for name in names] for row in rows)])
+
+    def _keys(self, asked: Encode | Asked) -> tuple[Key, ...]:
+        models = range(len(self._models) if asked.beside else 1)
+        if asked.window is None:
+            return tuple(Key(asked.video, model, asked.frames) for model in models)
+        step = asked.window / asked.frames
+        return tuple(Key(asked.video, model, 0, step) for model in models)
+
+    def _result(
+        self, model: _Model, one: Encoded | Moments, texts: Texts, asked: Asked
+    ) -> Explanation | Timeline:
+        host = model.host.at(asked.temperature)
+        if isinstance(one, Moments):
+            assert asked.window is not None
+            plan = Windows(asked.frames, asked.window, asked.stride, asked.threshold)
+            return timeline(host, one, texts, plan)
+        bias = model.predictor.on_devices.logit_bias
+        return explanation(host, one.clip, one.features, texts, bias)
+
+    async def _both(
+        self, model: _Model, asked: Asked, gone: Callable[[], Awaitable[bool]]
+    ) -> Texts:
+        """Labels and vocabulary with their codes."""
+        loop, place = asyncio.get_running_loop(), self._models.index(model)
+        check = functools.partial(self._checked, place, tuple(asked.labels), "labels")
+        labels = await loop.run_in_executor(self._sums, check)
+        codes = await self._codes(model, labels, gone)
+        if asked.vocabulary is None:
+            return Texts(labels, codes, labels, codes, True)
+        check = functools.partial(self._checked, place, tuple(asked.vocabulary), "vocabulary")
+        words = await loop.run_in_executor(self._sums, check)
+        return Texts(labels, codes, words, await self._codes(model, words, gone), False)
+
+    def _check(self, place: int, texts: tuple[str, ...], what: str) -> tuple[str, ...]:
+        predictor = self._models[place].predictor
+        if what == "labels":
+            return predictor.check_labels(texts)
+        return predictor.check_vocabulary(texts)
+
+    async def _codes(
+        self, model: _Model, texts: tuple[str, ...], gone: Callable[[], Awaitable[bool]]
+    ) -> np.ndarray:
+        """The codes of a list; only texts that are new are encoded."""
+        kept, loop = model.texts, asyncio.get_running_loop()
+        if (table := kept.table(texts)) is not None:
+            return table
+        codes = kept.known(texts)
+        new = [text for text in texts if text not in codes]
+        for start in range(0, len(new), kept.batch):
+            if await gone():
+                raise UserError("the page that asked is gone")
+            part = new[start : start + kept.batch]
+            codes |= await loop.run_in_executor(self._texts, kept.encode, part)
+        return kept.keep(texts, codes)
+
+
+def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str, Any]:
+    """The JSON of an answer or a timeline."""
+    told = [
+        explanation_json(one, asked.shown) if isinstance(one, Explanation) else one.to_dict()
+        for one in results
+    ]
+    return {
+        "serial": asked.serial,
+        "model": told[0],
+        "beside": told[1] if len(told) > 1 else None,
+    }
+
+
+def zero_shot(predictor: Predictor) -> Predictor | None:
+    """The CLIP of a tuned model as it is, zero-shot; None for one in which nothing is learnt."""
+    model = predictor.model
+    if (model.text_prompts, model.visual_prompts, model.fusion) == (None, None, None):
+        return None
+    clip = VTDCLIP(model.clip, ZERO_SHOT, rngs=nnx.Rngs(0), preprocess=ZERO_SHOT_PREPROCESS)
+    return Predictor(
+        clip,
+        frames=ZERO_SHOT_FRAMES,
+        description=f"{clip.clip.config.architecture}, zero-shot",
+        cache=TextCache(None),
+    )
+
+
+def _described(predictor: Predictor) -> dict[str, Any]:
+    config = predictor.model.config
+    return {
+        "name": Path(predictor.source).name or predictor.description,
+        "description": predictor.description,
+        "frames": predictor.frames,
+        "temperature": config.temperature,
+        "labels": list(predictor.class_names),
+        "pooling": config.pooling,
+        "size": predictor.size,
+        "fusion": predictor.model.fusion is not None,
+    }
+
+
+async def _never() -> bool:
+    return False
