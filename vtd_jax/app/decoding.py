@@ -28,6 +28,9 @@ class ClipWanted(NamedTuple):
     size: int
     fits: tuple[Fit, ...]
 
+    def __str__(self) -> str:
+        return self.path
+
 
 class MomentsWanted(NamedTuple):
     """Frames of a long video, one every `step` seconds; the fields are as of `ClipWanted`."""
@@ -37,11 +40,23 @@ class MomentsWanted(NamedTuple):
     size: int
     fits: tuple[Fit, ...]
 
+    def __str__(self) -> str:
+        return self.path
+
 
 class More(NamedTuple):
-    """The next frames of the long video that was asked for last."""
+    """The next frames of the long video that was asked for last.
 
+    Attributes:
+      path: of its file, for messages.
+      count: frames.
+    """
+
+    path: str
     count: int
+
+    def __str__(self) -> str:
+        return self.path
 
 
 class Some(NamedTuple):

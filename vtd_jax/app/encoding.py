@@ -273,7 +273,7 @@ class Encoder:
         pictures, count, info = [Pictures() for _ in left], 0, None
         part = _PART if jax.default_backend() == "cpu" else models[0].chunk
         while info is None:
-            some = self._decoded(job, More(part))
+            some = self._decoded(job, More(str(video.path), part))
             assert isinstance(some, Some)
             info, count = some.info, count + len(some.seconds)
             if count > APP_MOMENTS:

@@ -272,11 +272,11 @@ class Service:
             return table
         codes = kept.known(texts)
         new = [text for text in texts if text not in codes]
-        for start in range(0, len(new), kept.batch):
+        batches = await loop.run_in_executor(self._sums, kept.batches, new) if new else []
+        for batch in batches:
             if await gone():
                 raise UserError("the page that asked is gone")
-            part = new[start : start + kept.batch]
-            codes |= await loop.run_in_executor(self._texts, kept.encode, part)
+            codes |= await loop.run_in_executor(self._texts, kept.encode, batch)
         return kept.keep(texts, codes)
 
 

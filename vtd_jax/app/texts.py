@@ -3,12 +3,12 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32
+from jaxtyping import Float32, Int32
 
 from vtd_jax.model.vtd_clip import VTDCLIP
 
@@ -16,9 +16,23 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 _KEPT_BYTES, _TABLES = 2**27, 8
 # texts of a program, and its positions: few programs, so that no edit waits for a compiler
 SIZES = (1, 8, 64)
-_STEPS = (5, 8, 12, 16, 24, 32, 48)
+_STEPS = (5, 6, 8, 12, 16, 24, 32, 48)
 # compiled before the first edit: most labels have one to three words
-_WARM = ((1, 5), (8, 5), (64, 5), (64, 8), (1, 8), (8, 8), (64, 12))
+_WARM = ((1, 5), (8, 5), (64, 5), (1, 8), (8, 8), (64, 8), (64, 6), (64, 12))
+# fewer texts than this take less time in programs of the next smaller size
+_FILLED = {64: 40, 8: 3}
+
+
+class Batch(NamedTuple):
+    """Texts of a program.
+
+    Attributes:
+      texts: that are encoded.
+      tokens: of these texts and of repeated ones, which fill the program.
+    """
+
+    texts: tuple[str, ...]
+    tokens: Int32[np.ndarray, "n l"] | Int32[np.ndarray, "n m l"]
 
 
 class KeptTexts:
@@ -42,11 +56,6 @@ class KeptTexts:
         self._tables: OrderedDict[tuple[str, ...], np.ndarray] = OrderedDict()
         self._most = _KEPT_BYTES // (4 * clip.embed_dim)
         self._lock, self._ready = threading.Lock(), set()
-
-    @property
-    def batch(self) -> int:
-        """Texts that are encoded at once at most."""
-        return SIZES[-1]
 
     def known(self, texts: Sequence[str]) -> dict[str, Float32[np.ndarray, " d"]]:
         """The codes of those of the texts that are kept."""
@@ -80,29 +89,35 @@ class KeptTexts:
                 self._tables.popitem(last=False)
         return made
 
-    def encode(self, texts: Sequence[str]) -> dict[str, Float32[np.ndarray, " d"]]:
-        """Encodes texts in as few programs as hold them, and keeps their codes.
+    def batches(self, texts: Sequence[str]) -> list[Batch]:
+        """What has to be encoded for these texts: those of one length together, to pad little.
 
         Args:
-          texts: at most `batch`, all different.
+          texts: all different.
 
         Raises:
           UserError: a text that is too long.
         """
-        tokens, state = self._model.class_tokens(texts), self._state
-        codes = np.empty((len(texts), self._model.clip.config.embed_dim), np.float32)
+        tokens = self._model.class_tokens(texts)
         lengths = np.full(len(texts), tokens.shape[-1])
         if self._causal:
             lengths = tokens.argmax(axis=-1).reshape(len(texts), -1).max(axis=1) + 1
-        padded = np.array([self._padded(length) for length in lengths])
-        for length in np.unique(padded):
-            chosen = np.flatnonzero(padded == length)
-            size, positions = self._program(len(chosen), int(length))
-            # repeats a text to fill the program
-            rows = _fitted(tokens[np.resize(chosen, size)], positions)
-            codes[chosen] = np.asarray(self._encode(rows, state))[: len(chosen)]
-            self._ready.add((size, positions))
-        found = dict(zip(texts, codes, strict=True))
+        padded, found = np.array([self._padded(length) for length in lengths.tolist()]), []
+        for length in np.unique(padded).tolist():
+            places = np.flatnonzero(padded == length)
+            while len(places):
+                size, positions = self._program(len(places), length)
+                chosen, places = places[:size], places[size:]
+                rows = _fitted(tokens[np.resize(chosen, size)], positions)
+                found.append(Batch(tuple(texts[i] for i in chosen), rows))
+        return found
+
+    def encode(self, batch: Batch) -> dict[str, Float32[np.ndarray, " d"]]:
+        """Encodes texts, and keeps their codes."""
+        rows = np.asarray(self._encode(batch.tokens, self._state))[: len(batch.texts)]
+        self._ready.add((len(batch.tokens), batch.tokens.shape[-1]))
+        # rows of their own, so that those that go free their memory
+        found = {text: row.copy() for text, row in zip(batch.texts, rows)}
         with self._lock:
             self._rows.update(found)
             while len(self._rows) > self._most:
@@ -127,13 +142,15 @@ class KeptTexts:
         return min(next(steps, self._longest) + self._before, self._longest)
 
     def _program(self, count: int, positions: int) -> tuple[int, int]:
-        """A program for so many texts: a larger one that is compiled rather than a new one."""
+        """A program for so many texts, or the first of them: a larger one that is compiled rather
+        than a new one.
+        """
+        own = next(size for size in reversed(SIZES) if count >= _FILLED.get(size, 1))
         fitting = [
-            (size * length, size, length)
+            (length * size, size, length)
             for size, length in self._ready
-            if size >= count and length >= positions
+            if size >= min(count, own) and length >= positions
         ]
-        own = next(size for size in SIZES if size >= count)
         if (own, positions) in self._ready or not fitting:
             return own, positions
         _, size, length = min(fitting)

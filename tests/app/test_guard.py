@@ -1,0 +1,207 @@
+"""What no route sees: requests without the token, of other sites and names, too large, too slow."""
+
+import asyncio
+import json
+
+import pytest
+from app.conftest import TOKEN, Client
+
+from vtd_jax.app import guard
+from vtd_jax.app.guard import Guard
+
+
+async def _echo(scope, receive, send):
+    """Answers with the size of the body."""
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+def client_of(**settings) -> Client:
+    return Client(Guard(_echo, TOKEN, **settings))
+
+
+@pytest.fixture
+def client() -> Client:
+    return client_of()
+
+
+@pytest.mark.parametrize(
+    "token, query, status",
+    [
+        (TOKEN, "", 200),
+        (None, f"?token={TOKEN}", 200),
+        (None, f"?name=a&token={TOKEN}", 200),
+        (None, "", 403),
+        ("", "", 403),
+        (TOKEN[:-1], "", 403),
+        (TOKEN + "x", "", 403),
+        (TOKEN.upper(), "", 403),
+        # a wrong one in the header is not made up for by the address
+        ("wrong", f"?token={TOKEN}", 403),
+        (None, f"?token={TOKEN}&token={TOKEN}", 403),
+        (None, "?token=%ff%fe", 403),
+        (None, "?" + "a=1&" * 50, 400),
+        (None, "?a=" + "a" * 9000, 414),
+    ],
+)
+def test_every_request_has_the_token(client, token, query, status):
+    assert client("GET", f"/videos{query}", token=token).status == status
+
+
+def test_a_token_is_in_no_cookie(client):
+    answer = client("GET", f"/?token={TOKEN}", token=None)
+    assert "set-cookie" not in answer.headers
+    found = client("GET", "/videos", token=None, headers={"cookie": f"token={TOKEN}"})
+    assert found.status == 403
+
+
+@pytest.mark.parametrize(
+    "host, status",
+    [
+        (b"127.0.0.1:8000", 200),
+        (b"localhost:9000", 200),
+        (b"[::1]:8000", 200),
+        (b"LOCALHOST", 200),
+        (None, 421),
+        (b"", 421),
+        (b"evil.example", 421),
+        (b"evil.example:8000", 421),
+        (b"127.0.0.1.evil.example", 421),
+        (b"localhost.evil.example:8000", 421),
+        (b"evil.example@127.0.0.1:8000", 421),
+        (b"127.0.0.1:8000/evil", 421),
+        (b"127.0.0.1:port", 421),
+        (b"192.168.0.2:8000", 421),
+        (b"\xff", 421),
+    ],
+)
+def test_other_names_are_refused(client, host, status):
+    assert client("GET", "/videos", host=host).status == status
+
+
+def test_a_server_that_others_reach_is_named_by_numbers_and_given_names():
+    client = client_of(local=False, hosts=["Demo.Example"])
+    assert client("GET", "/videos", host=b"192.168.0.2:8000").status == 200
+    assert client("GET", "/videos", host=b"demo.example").status == 200
+    assert client("GET", "/videos", host=b"other.example").status == 421
+
+
+@pytest.mark.parametrize(
+    "headers, status",
+    [
+        ({"origin": "http://127.0.0.1:8000"}, 200),
+        ({"sec-fetch-site": "same-origin"}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"origin": "http://127.0.0.1:8001"}, 403),
+        ({"origin": "http://localhost:8000"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        # another server of this machine
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}, 403),
+    ],
+)
+def test_other_sites_are_refused_although_they_know_the_token(client, headers, status):
+    assert client("POST", "/answer", headers=headers).status == status
+    assert client("GET", "/video/1", headers=headers).status == status
+
+
+def test_a_link_of_another_site_opens_the_page_and_nothing_else(client):
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client("GET", "/", headers=link).status == 200
+    assert client("POST", "/", headers=link).status == 403
+    assert client("GET", "/", headers=link | {"sec-fetch-mode": "cors"}).status == 403
+
+
+def test_every_answer_has_the_headers_of_safety(client):
+    for address, token in (("/videos", TOKEN), ("/videos", None), ("/", None)):
+        headers = client("GET", address, token=token).headers
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["cache-control"] == "no-store"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["content-security-policy"].startswith("default-src 'none'; sandbox")
+
+
+def test_a_refusal_is_one_line_of_text_or_json(client):
+    opened = client("GET", "/", token=None)
+    assert opened.headers["content-type"].startswith("text/plain")
+    assert opened.body.decode().count("\n") == 1
+    asked = client("GET", "/videos", token=None)
+    assert asked.json["error"].startswith("token: ")
+
+
+def test_bodies_are_bounded(monkeypatch, client):
+    monkeypatch.setattr(guard, "APP_JSON_BYTES", 10)
+    monkeypatch.setattr(guard, "APP_UPLOAD_BYTES", 20)
+    assert client("POST", "/answer", b"x" * 10).body == b"10"
+    assert client("POST", "/answer", b"x" * 11).status == 413
+    assert client("POST", "/answer", parts=[b"x" * 6, b"x" * 6]).status == 413
+    assert client("POST", "/upload", b"x" * 20).body == b"20"
+    assert client("POST", "/upload", b"x" * 21).status == 413
+    # it says so before it comes
+    for length, status in (("21", 413), ("-1", 400), ("9" * 30, 400), ("1e3", 400)):
+        answer = client("POST", "/upload", headers={"content-length": length})
+        assert answer.status == status, length
+
+
+def test_slow_bodies_end(monkeypatch):
+    client = client_of(patience=0.05)
+    assert client("POST", "/upload", parts=[b"x", None]).status == 408
+    monkeypatch.setattr(guard, "APP_SLOWEST_BYTES", 1000)
+    clock = iter(range(0, 10_000, 1))
+    monkeypatch.setattr(guard.time, "monotonic", lambda: next(clock) * 0.1)
+    # every part is in time, but all of them take too long
+    assert client("POST", "/upload", parts=[b"x"] * 50).status == 408
+    assert client("POST", "/upload", parts=[b"x" * 1000] * 50).status == 200
+
+
+def test_the_end_of_a_connection_may_take_its_time():
+    async def waits(scope, receive, send):
+        await receive()
+        message = await receive()
+        assert message["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"waited"})
+
+    async def run():
+        app, sent = Guard(waits, TOKEN, patience=0.01), []
+
+        async def receive():
+            if not sent:
+                sent.append("request")
+                return {"type": "http.request", "body": b"", "more_body": False}
+            await asyncio.sleep(0.1)
+            return {"type": "http.disconnect"}
+
+        async def send(message):
+            sent.append(message)
+
+        headers = [(b"host", b"localhost"), (b"x-vtd-token", TOKEN.encode())]
+        scope = {"type": "http", "path": "/e", "method": "GET", "headers": headers}
+        await app(scope, receive, send)
+        return sent[-1]["body"]
+
+    assert asyncio.run(run()) == b"waited"
+
+
+def test_websockets_are_closed_before_they_are_accepted(client):
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(client.app({"type": "websocket", "path": "/", "headers": []}, None, send))
+    assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+def test_no_message_has_the_token(client):
+    for answer in (client("GET", "/", token="wrong"), client("GET", "/x", host=b"evil")):
+        assert TOKEN not in answer.body.decode() + json.dumps(answer.headers)
