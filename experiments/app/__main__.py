@@ -29,7 +29,7 @@ from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
 from vtd_jax.printable import brief, utf8
-from vtd_jax.terminal import log, say
+from vtd_jax.terminal import say
 
 MODEL = flags.DEFINE_string(
     "model",
@@ -86,10 +86,7 @@ def main(folder: str | None = None) -> str:
 
     place = None if folder is None else Path(folder)
     with Service(model, place, about, toy_note(model.model.clip.config)) as service:
-        try:
-            serve(service, token, HOST.value, PORT.value, ready, hosts=NAME.value, local=local)
-        except KeyboardInterrupt:
-            log("ending")
+        serve(service, token, HOST.value, PORT.value, ready, hosts=NAME.value, local=local)
     return "the page is closed, uploads are removed"
 
 

@@ -15,7 +15,8 @@ pytest.importorskip("uvicorn")
 from support.small_model import small_model
 from support.video_files import make_video
 from vtd_jax.app.guard import Guard
-from vtd_jax.app.server import Routes, guarded
+from vtd_jax.app.routes import Routes
+from vtd_jax.app.server import guarded
 from vtd_jax.app.service import Service
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.predict.predictor import Predictor

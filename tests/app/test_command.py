@@ -118,7 +118,7 @@ def test_ctrl_c_ends_streams_and_uploads(running, tmp_path):
 
 def test_sigterm_ends_it_too(running):
     code, _, errors = running.stop(signal.SIGTERM)
-    assert code in (0, -signal.SIGTERM, 143), errors
+    assert code == 0, errors
     assert "Traceback" not in errors
 
 

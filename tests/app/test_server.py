@@ -12,7 +12,8 @@ from app.conftest import TOKEN, Client, events, small_predictor
 from support.page_reader import Page
 from support.small_model import LABELS, NONE, WORDS
 from vtd_jax.app.guard import Guard
-from vtd_jax.app.server import Routes, guarded
+from vtd_jax.app.routes import Routes
+from vtd_jax.app.server import guarded
 from vtd_jax.app.service import Service, zero_shot
 from vtd_jax.report.pages import read_entry
 
