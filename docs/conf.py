@@ -54,7 +54,7 @@ default_role = "code"
 MENU = {
     "index": {
         "Start": "getting-started commands faq",
-        "Use": "predict retrieval weights encoders serve",
+        "Use": "predict app retrieval weights encoders serve",
         "Data": "data datasets/hmdb51 datasets/ucf101 datasets/ssv2 datasets/kinetics400 "
         "datasets/own beam",
         "Train and evaluate": "train evaluation reproduce results",

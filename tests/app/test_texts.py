@@ -1,86 +1,143 @@
-"""Codes of texts: only new ones are encoded, in few programs, and they are the codebook's."""
+"""Codes of texts: only new ones are encoded, and they are the codebook's, in NumPy or compiled."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
+from flax import nnx
 
+from support.helpers import SMALL, random_state
 from support.small_model import LABELS, NONE, WORDS, small_model
-from vtd_jax.app import texts as module
+from vtd_jax.app import text_programs, texts
+from vtd_jax.app.host_text import HostTexts
+from vtd_jax.app.text_programs import TextPrograms
 from vtd_jax.app.texts import KeptTexts
 from vtd_jax.cache.text_features import TextCache
+from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
+from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.vtd_clip import VTDCLIP
 
 LONG = tuple(f"{'a very ' * n}long text" for n in range(1, 12))
+CLOSE = dict(rtol=1e-5, atol=1e-5)
+WAYS = {"host": HostTexts, "programs": TextPrograms}
+SETTINGS = [
+    {},
+    {"text_depth": 1},
+    {"text_prompts": 5, "text_depth": 2},
+    NONE,
+    {**NONE, "templates": ("a {}", "one {}, seen")},
+]
 
 
-def encode_all(kept, texts):
+def encoded(way, names) -> np.ndarray:
+    """Codes in the order of the names."""
     found = {}
-    for batch in kept.batches(texts):
-        found |= kept.encode(batch)
-    return np.stack([found[text] for text in texts])
+    for batch in way.batches(names):
+        found |= dict(zip(batch.texts, way.encode(batch), strict=True))
+    return np.stack([found[name] for name in names])
 
 
-@pytest.mark.parametrize(
-    "settings", [{}, NONE, {**NONE, "templates": ("a {}", "one {}, seen")}], ids=str
-)
-def test_codes_are_those_of_the_codebook(settings):
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_codes_are_those_of_the_codebook(settings, way):
     model = small_model(**settings)
-    texts = (*LABELS, *WORDS, *LONG[:3])
-    found = encode_all(KeptTexts(model), texts)
-    expected = TextCache(None).encode(model, texts)
-    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    names = (*LABELS, *WORDS, *LONG[:3])
+    expected = TextCache(None).encode(model, names)
+    np.testing.assert_allclose(encoded(WAYS[way](model), names), expected, **CLOSE)
 
 
-def test_only_new_texts_are_encoded(monkeypatch):
-    kept, encoded = KeptTexts(small_model(**NONE)), []
-    encode_all(kept, LABELS)
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu", "gelu_tanh"])
+def test_every_activation_is_that_of_the_tower(activation):
+    config = dataclasses.replace(SMALL, activation=activation)
+    clip = clip_from_state(config, random_state(config))
+    model = VTDCLIP(clip, ModelConfig(**NONE), rngs=nnx.Rngs(0))
+    expected = TextCache(None).encode(model, LABELS)
+    np.testing.assert_allclose(encoded(HostTexts(model), LABELS), expected, **CLOSE)
+
+
+def test_numpy_encodes_for_a_cpu_in_float32_and_programs_all_else(monkeypatch):
+    model = small_model(**NONE)
+    assert HostTexts.takes(model)
+    assert isinstance(KeptTexts(model)._way, HostTexts)
+    half = VTDCLIP(
+        clip_from_state(SMALL, random_state(SMALL), dtype="bfloat16"),
+        ModelConfig(**NONE),
+        rngs=nnx.Rngs(0),
+    )
+    assert not HostTexts.takes(half)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not HostTexts.takes(model)
+
+
+def test_only_new_texts_are_encoded():
+    kept = KeptTexts(small_model(**NONE))
+    for batch in kept.batches(LABELS):
+        kept.encode(batch)
     known = kept.known([*LABELS, "new"])
     assert list(known) == list(LABELS)
-    monkeypatch.setattr(kept, "_encode", lambda tokens, state: encoded.append(tokens))
     assert kept.table(LABELS) is None
     table = kept.keep(LABELS, known)
     assert kept.table((*LABELS,)) is table
-    assert not encoded
+    assert kept.table(LABELS[:2]) is None
 
 
-def test_texts_of_a_length_share_programs_of_few_sizes():
+def test_tables_are_few():
     kept = KeptTexts(small_model(**NONE))
-    texts = [f"word {n}" for n in range(300)] + [*LONG]
-    batches = kept.batches(texts)
-    assert sorted(text for batch in batches for text in batch.texts) == sorted(texts)
-    assert {len(batch.tokens) for batch in batches} <= set(module.SIZES)
-    filled = sum(len(batch.tokens) for batch in batches)
-    assert filled < 1.2 * len(texts)
-
-
-def test_no_edit_compiles_where_a_larger_program_is_there():
-    kept = KeptTexts(small_model(**NONE))
-    kept._ready = {(8, 12)}
-    (batch,) = kept.batches(["a", "b"])
-    assert batch.tokens.shape == (8, 12)
-    # without one that is large enough there is a new one
-    (batch,) = kept.batches([LONG[-1]])
-    assert batch.tokens.shape[0] == 1
-
-
-def test_warming_up_compiles_what_everyday_labels_need():
-    kept = KeptTexts(small_model(**NONE))
-    kept.warm_up()
-    count = kept._encode._cache_size()
-    encode_all(kept, ["arm wrestling", *WORDS[:5]])
-    encode_all(kept, [f"red {n}" for n in range(70)])
-    assert kept._encode._cache_size() == count == len(module._WARM)
+    codes = {"a": np.zeros(4, np.float32)}
+    first = ("a",)
+    kept.keep(first, codes)
+    for number in range(2, 12):
+        kept.keep(("a",) * number, codes)
+    assert kept.table(first) is None
+    assert kept.table(("a",) * 11) is not None
 
 
 def test_the_least_recently_used_codes_go(monkeypatch):
     model = small_model(**NONE)
-    monkeypatch.setattr(module, "_KEPT_BYTES", 3 * 4 * model.clip.config.embed_dim)
+    monkeypatch.setattr(texts, "_KEPT_BYTES", 3 * 4 * model.clip.config.embed_dim)
     kept = KeptTexts(model)
-    encode_all(kept, ["a", "b", "c"])
+
+    def encode(*names):
+        for batch in kept.batches(names):
+            kept.encode(batch)
+
+    encode("a", "b", "c")
     kept.known(["a"])
-    encode_all(kept, ["d"])
+    encode("d")
     assert sorted(kept.known(["a", "b", "c", "d"])) == ["a", "c", "d"]
 
 
-def test_a_text_that_is_too_long_is_named():
+@pytest.mark.parametrize("way", WAYS)
+def test_a_text_that_is_too_long_is_named(way):
     with pytest.raises(UserError, match="word word"):
-        KeptTexts(small_model(**NONE)).batches(["a", "word " * 200])
+        WAYS[way](small_model(**NONE)).batches(["a", "word " * 200])
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_batches_hold_every_text_once(way):
+    names = [f"word {n}" for n in range(300)] + [*LONG]
+    batches = WAYS[way](small_model(**NONE)).batches(names)
+    assert sorted(name for batch in batches for name in batch.texts) == sorted(names)
+    filled = sum(len(batch.tokens) for batch in batches)
+    assert filled < 1.2 * len(names)
+
+
+def test_no_edit_compiles_where_a_larger_program_is_there():
+    programs = TextPrograms(small_model(**NONE))
+    programs._ready = {(8, 12)}
+    (batch,) = programs.batches(["a", "b"])
+    assert batch.tokens.shape == (8, 12)
+    # without one that is large enough there is a new one
+    (batch,) = programs.batches([LONG[-1]])
+    assert batch.tokens.shape[0] == 1
+
+
+def test_warming_up_compiles_what_everyday_labels_need():
+    programs = TextPrograms(small_model(**NONE))
+    programs.warm_up()
+    count = programs._encode._cache_size()
+    encoded(programs, ["arm wrestling", *WORDS[:5]])
+    encoded(programs, [f"red {n}" for n in range(70)])
+    assert programs._encode._cache_size() == count == len(text_programs.WARM)

@@ -50,6 +50,8 @@ COMMANDS = {
         f" lowered; wrote {out}.json",
     ),
     # one program: there is no time for the others
+    # it serves until it is stopped: tests/app/test_command.py
+    "app": lambda folder, out: (("--help",), "Try --helpfull"),
     "benchmark": lambda folder, out: (
         (
             "--what=device",

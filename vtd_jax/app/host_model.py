@@ -17,9 +17,6 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.ties import TIE
 from vtd_jax.model.vtd_clip import VTDCLIP
 
-# products of two numbers that a BLAS does in one thread
-_PRODUCTS = 2**18
-
 
 class Words(NamedTuple):
     """Words of frames, nearest first, the lowest id first among equals.
@@ -104,9 +101,9 @@ class HostModel:
           top: words a frame; of a smaller vocabulary all.
         """
         if self.config.assignment == "cosine":
-            closeness = products(unit(features), unit(codes))
+            closeness = unit(features) @ unit(codes).T
         else:
-            closeness = 2 * products(features, codes) - np.square(codes).sum(axis=1)
+            closeness = 2 * (features @ codes.T) - np.square(codes).sum(axis=1)
         if top == 1:
             ids = closeness.argmax(axis=1)[:, None].astype(np.int32)
         else:
@@ -120,9 +117,7 @@ class HostModel:
         """How much every frame counts for every class; sums to 1 over the frames."""
         if self.config.confidence == "uniform":
             return np.full((len(features), len(codes)), 1 / len(features), np.float32)
-        return softmax(
-            products(unit(features), unit(codes)) / np.float32(self.config.temperature), 0
-        )
+        return softmax(unit(features) @ unit(codes).T / np.float32(self.config.temperature), 0)
 
     def token(
         self,
@@ -172,15 +167,15 @@ class HostModel:
         even = np.full(confidence.shape, 1 / len(features), np.float32)
         if pooling == "confidence":
             weight = confidence / confidence.sum(axis=0)
-            contribution = self.scale * weight * products(unit(fused), unit(codes))
+            contribution = self.scale * weight * (unit(fused) @ unit(codes).T)
             logits = contribution.sum(axis=0)
         elif pooling == "mean":
             mean, weight = fused.mean(axis=0, keepdims=True), even
             length = np.linalg.norm(mean)
-            contribution = self.scale * even * products(fused, unit(codes)) / length
-            logits = self.scale * products(unit(mean), unit(codes))[0]
+            contribution = self.scale * even * (fused @ unit(codes).T) / length
+            logits = self.scale * (unit(mean) @ unit(codes).T)[0]
         else:
-            cosines, weight = self.scale * products(unit(fused), unit(codes)), even
+            cosines, weight = self.scale * (unit(fused) @ unit(codes).T), even
             logs = cosines - _log_sum(cosines, 1)[:, None]
             contribution = even * np.exp(logs)
             logits = _log_sum(logs, 0) - np.log(np.float32(len(features)))
@@ -213,27 +208,13 @@ class HostModel:
 
     def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
         assert self.fusion is not None
-        return products(x, self.fusion[f"{name}.kernel"].T) + self.fusion[f"{name}.bias"]
+        return x @ self.fusion[f"{name}.kernel"] + self.fusion[f"{name}.bias"]
 
 
 def unit(x: Float32[np.ndarray, "*any d"]) -> Float32[np.ndarray, "*any d"]:
     """Unit length over the last axis; a zero vector stays zero."""
     squares = np.square(x).sum(axis=-1, keepdims=True)
     return x / np.sqrt(np.maximum(squares, np.float32(1e-24)))
-
-
-def products(
-    a: Float32[np.ndarray, "n d"], b: Float32[np.ndarray, "k d"]
-) -> Float32[np.ndarray, "n k"]:
-    """`a @ b.T`, in parts for which no BLAS starts threads.
-
-    Its threads wait for each other in loops: beside other work that takes 50 times as long as the
-    product itself.
-    """
-    part = max(1, _PRODUCTS // max(1, a.size))
-    if len(b) <= part:
-        return a @ b.T
-    return np.concatenate([a @ b[i : i + part].T for i in range(0, len(b), part)], axis=1)
 
 
 def softmax(x: Float[np.ndarray, "*any"], axis: int) -> Float[np.ndarray, "*any"]:

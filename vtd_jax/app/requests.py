@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from vtd_jax.errors import UserError
 from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.untrusted.limits import APP_FRAMES, APP_LABELS, APP_WORDS, TEXT_CHARACTERS
 
@@ -77,8 +78,8 @@ class _Serial(msgspec.Struct):
 def serial_of(body: bytes) -> int:
     """The serial number of a body that may be wrong otherwise; 0 if there is none."""
     try:
-        return msgspec.json.decode(body, type=_Serial).serial
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return parse_json(body, "request", _Serial).serial
+    except UserError:
         return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 from flax import nnx
 
 import vtd_jax
@@ -74,8 +75,11 @@ class Service:
         self.videos, self._kept = Videos(folder), Kept()
         devices = [one.predictor.on_devices for one in self._models]
         self.encoder = Encoder(devices, self.videos, self._kept)
-        # texts one batch after another, so that no client waits for all of another's
-        self._texts = ThreadPoolExecutor(1, "vtd-app-texts")
+        # texts batch by batch, so that no client waits for all of another's
+        self._texts = ThreadPoolExecutor(self._models[0].texts.workers, "vtd-app-texts")
+        # threads of a BLAS wait for each other in loops: beside other work, and for products as
+        # small as these, that takes many times as long as the products
+        self._blas = threadpoolctl.threadpool_limits(1, user_api="blas")
         self._sums = ThreadPoolExecutor(2, "vtd-app-sums")
         self._checked = functools.lru_cache(maxsize=32)(self._check)
 
@@ -94,6 +98,7 @@ class Service:
         for pool in (self._texts, self._sums):
             pool.shutdown(cancel_futures=True)
         self.videos.close()
+        self._blas.restore_original_limits()
 
     def __enter__(self) -> "Service":
         return self
@@ -273,10 +278,13 @@ class Service:
         codes = kept.known(texts)
         new = [text for text in texts if text not in codes]
         batches = await loop.run_in_executor(self._sums, kept.batches, new) if new else []
-        for batch in batches:
+        for start in range(0, len(batches), kept.workers):
             if await gone():
                 raise UserError("the page that asked is gone")
-            codes |= await loop.run_in_executor(self._texts, kept.encode, batch)
+            part = batches[start : start + kept.workers]
+            encode = (loop.run_in_executor(self._texts, kept.encode, batch) for batch in part)
+            for found in await asyncio.gather(*encode):
+                codes |= found
         return kept.keep(texts, codes)
 
 

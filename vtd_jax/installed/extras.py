@@ -8,7 +8,11 @@ from vtd_jax.errors import UserError
 
 # extra -> module that is imported -> its package; `train` brings what `data` has
 EXTRAS = {
-    "app": {"starlette": "starlette", "uvicorn": "uvicorn"},
+    "app": {
+        "starlette": "starlette",
+        "threadpoolctl": "threadpoolctl",
+        "uvicorn": "uvicorn",
+    },
     "data": {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"},
     "train": {"grain": "grain", "optax": "optax", "tensorboardX": "tensorboardX"},
     "figures": {"matplotlib": "matplotlib"},
