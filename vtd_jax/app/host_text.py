@@ -97,7 +97,7 @@ class HostTexts:
             for start in range(0, len(places), size):
                 chosen = places[start : start + size]
                 rows = np.ascontiguousarray(tokens[chosen, ..., :length])
-                found.append(Batch(tuple(texts[i] for i in chosen), rows))
+                found.append(Batch(tuple(texts[i] for i in chosen.tolist()), rows))
         return found
 
     def encode(self, batch: Batch) -> Float32[np.ndarray, "n d"]:

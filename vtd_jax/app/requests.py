@@ -1,6 +1,6 @@
 """Bodies of requests, checked: strangers may send anything."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -14,6 +14,7 @@ PORTION = 1000
 # labels whose columns an answer has at most
 MOST_SHOWN = 100
 
+Body = TypeVar("Body", bound=msgspec.Struct)
 Id = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS)]
 Serial = Annotated[int, Meta(ge=0, le=2**53)]
@@ -83,7 +84,7 @@ def serial_of(body: bytes) -> int:
         return 0
 
 
-def parse(body: bytes, kind: type) -> msgspec.Struct:
+def parse(body: bytes, kind: type[Body]) -> Body:
     """A body as one of the types above.
 
     Raises:

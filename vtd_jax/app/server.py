@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -84,18 +85,23 @@ async def _serve(
             "another"
         ) from None
     with listening:
-        # who reads the address may come before the loop accepts
-        listening.listen(config.backlog)
-        ready(*listening.getsockname()[:2])
-        await _Server(config, routes).serve(sockets=[listening])
+        name = listening.getsockname()[:2]
+        server = _Server(config, routes, functools.partial(ready, *name))
+        await server.serve(sockets=[listening])
 
 
 class _Server(uvicorn.Server):
     """Ends its streams when it is told to end, and then returns."""
 
-    def __init__(self, config: uvicorn.Config, routes: Routes):
+    def __init__(self, config: uvicorn.Config, routes: Routes, ready: Callable[[], None]):
         super().__init__(config)
-        self._routes, self._loop = routes, asyncio.get_running_loop()
+        self._routes, self._ready = routes, ready
+        self._loop = asyncio.get_running_loop()
+
+    async def startup(self, sockets: Any = None) -> None:
+        """Takes connections, and says so: signals are heard already."""
+        await super().startup(sockets=sockets)
+        self._ready()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
