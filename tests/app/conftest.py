@@ -9,9 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import pytest
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-
 from support.small_model import small_model
 from support.video_files import make_video
 from vtd_jax.app.guard import Guard

@@ -18,9 +18,6 @@ from support import small_run
 from support.small_run import ROOT
 from support.video_files import make_video
 
-pytest.importorskip("starlette")
-pytest.importorskip("uvicorn")
-
 pytestmark = [pytest.mark.command, pytest.mark.slow]
 
 

@@ -13,9 +13,9 @@ from app.conftest import small_predictor
 from support.video_files import make_video
 from vtd_jax.app import encoding
 from vtd_jax.app.decoding import Decoder
-from vtd_jax.app.encoding import CANCELLED, DONE, FAILED, LAST, Busy, Encoder, Wanted
+from vtd_jax.app.encoding import CANCELLED, DONE, FAILED, LAST, Encoder, Wanted
 from vtd_jax.app.kept import Kept, Key
-from vtd_jax.app.videos import Videos
+from vtd_jax.app.videos import Busy, Videos
 
 PATIENCE = 60.0
 

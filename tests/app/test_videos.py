@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from vtd_jax.app import videos as module
-from vtd_jax.app.videos import NoVideo, Videos
+from vtd_jax.app.videos import Busy, NoVideo, Videos
 from vtd_jax.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -156,6 +156,21 @@ def test_bytes_of_all_uploads_are_bounded(monkeypatch):
         two = put(videos, "2.mp4", b"12345")
         assert not one.path.exists()
         assert two.path.exists()
+
+
+def test_few_uploads_are_on_their_way_at_once(monkeypatch):
+    monkeypatch.setattr(module, "APP_UPLOADING", 1)
+    with Videos() as videos:
+        with videos.upload("a.mp4"), pytest.raises(Busy, match="1 uploads are on their way"):
+            videos.upload("b.mp4")
+        put(videos, "b.mp4", b"content")
+        put(videos, "c.mp4", b"content too")
+
+
+def test_a_folder_is_listed_up_to_a_number(folder, monkeypatch):
+    monkeypatch.setattr(module, "APP_LISTED", 1)
+    with Videos(folder) as videos:
+        assert names(videos) == ["a.MP4"]
 
 
 def test_uploads_go_with_the_service():

@@ -15,7 +15,7 @@ from jaxtyping import Float32, UInt8
 from vtd_jax.app.answers import Moments
 from vtd_jax.app.decoding import ClipWanted, Decoder, MomentsWanted, More, Some
 from vtd_jax.app.kept import Kept, Key
-from vtd_jax.app.videos import Video, Videos
+from vtd_jax.app.videos import Busy, Video, Videos
 from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded
@@ -31,10 +31,6 @@ _PART = 4
 _FINISHED = 500
 QUEUED, PROGRESS, DONE, FAILED, CANCELLED = "queued", "progress", "done", "failed", "cancelled"
 LAST = (DONE, FAILED, CANCELLED)
-
-
-class Busy(UserError):
-    """Too many videos wait."""
 
 
 class _Cancelled(Exception):
@@ -126,6 +122,12 @@ class Encoder:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True, name="vtd-app-encode")
         self._thread.start()
+
+    def warm_up(self) -> None:
+        """Compiles the program that encodes frames."""
+        for model in self._models:
+            shape = (_part(model), model.size, model.size, 3)
+            np.asarray(model.start(np.zeros(shape, np.uint8), shape[0]))
 
     def submit(self, wanted: Wanted) -> Job:
         """Queues a job; one that is wanted already is shared.
@@ -254,7 +256,7 @@ class Encoder:
         self, job: Job, key: Key, images: UInt8[np.ndarray, "n r r 3"], total: int
     ) -> Float32[np.ndarray, "n d"]:
         model, features = self._models[key.model], []
-        part = _PART if jax.default_backend() == "cpu" else model.chunk
+        part = _part(model)
         for start in range(0, len(images), part):
             self._check(job)
             job.tell(PROGRESS, stage=_stage(key), done=start, total=total)
@@ -271,7 +273,7 @@ class Encoder:
         self._decoded(job, MomentsWanted(str(video.path), step, models[0].size, fits))
         features: list[list[np.ndarray]] = [[] for _ in left]
         pictures, count, info = [Pictures() for _ in left], 0, None
-        part = _PART if jax.default_backend() == "cpu" else models[0].chunk
+        part = _part(models[0])
         while info is None:
             some = self._decoded(job, More(str(video.path), part))
             assert isinstance(some, Some)
@@ -336,6 +338,11 @@ class Encoder:
 def _of(images: UInt8[np.ndarray, "n h r 3"], place: int, size: int) -> np.ndarray:
     """The frames of one model, of those that `decoding.Fits` made."""
     return np.ascontiguousarray(images[:, place * size : (place + 1) * size])
+
+
+def _part(model: DeviceModel) -> int:
+    """Frames that are encoded at once."""
+    return _PART if jax.default_backend() == "cpu" else model.chunk
 
 
 def _stage(key: Key) -> str:

@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Float32, Int32
 
 from vtd_jax.app.host_model import softmax
+from vtd_jax.clip.tokenizer import SOT
 from vtd_jax.model.vtd_clip import VTDCLIP
 
 # tokens of a batch: their hidden channels fit into a core's cache
@@ -175,8 +176,6 @@ class HostTexts:
 
     def _seen_of_prefix(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Keys and values of the start token and the prompts in every block, `[h, p, c]`."""
-        from vtd_jax.clip.tokenizer import SOT
-
         prompts = self._model.text_prompts
         learnt = None if prompts is None else np.asarray(prompts[...], np.float32)
         x = self._embedding[[SOT]]

@@ -15,7 +15,9 @@ def python_lines(model: Predictor, video: str, asked: Asked) -> str:
       video: name of the file.
       asked: what was asked.
     """
-    lines = ["import vtd_jax", "", f"model = vtd_jax.load({model.source!r})"]
+    templates = model.model.config.templates
+    how = f", templates={list(templates)!r}" if templates else ""
+    lines = ["import vtd_jax", "", f"model = vtd_jax.load({model.source!r}{how})"]
     if asked.temperature not in (None, model.model.config.temperature):
         lines.append(
             f"model = vtd_jax.Predictor(model.model.with_temperature({asked.temperature!r}), "

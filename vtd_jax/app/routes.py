@@ -13,11 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vtd_jax.app.encoding import DONE, FAILED, LAST, Busy, Job
+from vtd_jax.app.encoding import DONE, FAILED, LAST, Job
 from vtd_jax.app.guard import PAGE_POLICY, UPLOAD, Refused
 from vtd_jax.app.requests import Asked, Encode, Words, parse, serial_of
 from vtd_jax.app.service import NotEncoded, Service, answer
-from vtd_jax.app.videos import NoVideo
+from vtd_jax.app.videos import Busy, NoVideo
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import file_stem
 from vtd_jax.predict.results import Explanation, Timeline

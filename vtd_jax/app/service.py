@@ -37,6 +37,8 @@ from vtd_jax.report.pages import write_page
 from vtd_jax.untrusted import limits
 from vtd_jax.video.suffixes import SUFFIXES
 
+# seconds that compiling gets at the end
+_COMPILED = 10.0
 # side of the frames of a strip, pixels
 _SIDE = 224
 
@@ -80,17 +82,20 @@ class Service:
         # threads of a BLAS wait for each other in loops: beside other work, and for products as
         # small as these, that takes many times as long as the products
         self._blas = threadpoolctl.threadpool_limits(1, user_api="blas")
-        self._sums = ThreadPoolExecutor(2, "vtd-app-sums")
+        self._sums = ThreadPoolExecutor(4, "vtd-app-sums")
+        self._warm: threading.Thread | None = None
         self._checked = functools.lru_cache(maxsize=32)(self._check)
 
     def warm_up(self) -> None:
         """Compiles in a thread what the first edits and videos need."""
 
         def work() -> None:
+            self.encoder.warm_up()
             for one in self._models:
                 one.texts.warm_up()
 
-        threading.Thread(target=work, daemon=True, name="vtd-app-warm-up").start()
+        self._warm = threading.Thread(target=work, daemon=True, name="vtd-app-warm-up")
+        self._warm.start()
 
     def close(self) -> None:
         """Ends all work, and removes the uploads."""
@@ -98,6 +103,9 @@ class Service:
         for pool in (self._texts, self._sums):
             pool.shutdown(cancel_futures=True)
         self.videos.close()
+        if self._warm is not None:
+            # a process that ends while it compiles may crash
+            self._warm.join(_COMPILED)
         self._blas.restore_original_limits()
 
     def __enter__(self) -> "Service":

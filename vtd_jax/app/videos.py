@@ -19,6 +19,7 @@ from vtd_jax.printable import brief, utf8
 from vtd_jax.untrusted.limits import (
     APP_LISTED,
     APP_UPLOAD_BYTES,
+    APP_UPLOADING,
     APP_UPLOADS,
     APP_UPLOADS_BYTES,
     NAME_CHARACTERS,
@@ -50,6 +51,10 @@ _CLEANER = 'cat >/dev/null; rm -rf -- "$1"'
 
 class NoVideo(UserError):
     """There is no video of this id: it never was, or an upload had to go."""
+
+
+class Busy(UserError):
+    """Too many videos are on their way; try again later."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +107,7 @@ class Videos:
         self._uploads: OrderedDict[str, Video] = OrderedDict()
         self._used: dict[str, int] = {}
         self._listed: dict[str, Video] = {}
-        self._listed_at = -_FRESH
+        self._listed_at, self._uploading = -_FRESH, 0
         self._lock = threading.Lock()
 
     def list(self, search: str = "") -> tuple[list[Video], int]:
@@ -140,12 +145,17 @@ class Videos:
 
         Raises:
           UserError: a name that is no video's.
+          Busy: too many uploads are on their way.
         """
         shown = utf8(name).replace("\\", "/").rpartition("/")[2]
         if not is_video(shown) or len(shown) > NAME_CHARACTERS:
             raise UserError(
                 f"{brief(shown)}: expected a video whose name ends in {', '.join(sorted(SUFFIXES))}"
             )
+        with self._lock:
+            if self._uploading >= APP_UPLOADING:
+                raise Busy(f"{self._uploading} uploads are on their way; try again later")
+            self._uploading += 1
         ending = os.path.splitext(shown)[1].lower()
         return Upload(self, shown, self._temporary / f"{secrets.token_hex(16)}{ending}")
 
@@ -166,6 +176,11 @@ class Videos:
             self._uploads[digest] = video = Video(digest, name, path, size)
             self._let_go(digest)
         return video
+
+    def ended(self) -> None:
+        """An upload is finished, or failed."""
+        with self._lock:
+            self._uploading -= 1
 
     def hold(self, video: Video) -> None:
         """Keeps an upload while it is being read; `release` ends that."""
@@ -209,6 +224,8 @@ class Videos:
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(parent, name)
+                if len(found) >= APP_LISTED:
+                    break
                 if name.startswith(".") or not is_video(name) or not self._is_inside(path):
                     continue
                 place = os.path.relpath(path, self._root)
@@ -270,3 +287,4 @@ class Upload:
         self._file.close()
         if not self._finished:
             remove_tree(self._path, must=False)
+        self._videos.ended()
