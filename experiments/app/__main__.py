@@ -44,6 +44,21 @@ TEMPLATES = flags.DEFINE_string(
 DTYPE = flags.DEFINE_enum(
     "dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32"
 )
+POOLING = flags.DEFINE_enum(
+    "pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence"
+)
+PREPROCESS = flags.DEFINE_enum(
+    "preprocess", None, ["clip", "release"], "of frames; default: as trained; clip"
+)
+ACTIVATION = flags.DEFINE_enum(
+    "activation",
+    None,
+    ["quick_gelu", "gelu", "gelu_tanh"],
+    "of a CLIP whose weights have no config beside them",
+)
+HEAD_WIDTH = flags.DEFINE_integer(
+    "head_width", None, "of its image tower's attention, likewise", lower_bound=1
+)
 HOST = flags.DEFINE_string(
     "host", "127.0.0.1", "address to listen at; one that others reach needs --token"
 )
@@ -58,6 +73,8 @@ OPEN = flags.DEFINE_bool("open", False, "open the page in a browser")
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
 
+# arguments of `vtd_jax.load`
+_MODEL = (CLIP, CHECKPOINT, DTYPE, POOLING, PREPROCESS, ACTIVATION, HEAD_WIDTH)
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -67,7 +84,7 @@ def main(folder: str | None = None) -> str:
     token = _token(local)
     if folder is not None and not Path(folder).is_dir():
         raise UserError(f"{folder}: no such folder; expected one with videos, or none")
-    settings = {holder.name: holder.value for holder in (CLIP, CHECKPOINT, DTYPE)}
+    settings = {holder.name: holder.value for holder in _MODEL}
     model = load_model(MODEL.value, TEMPLATES.value, **settings)
     about = {
         "Model": utf8(model.description),

@@ -73,14 +73,19 @@ def test_numpy_encodes_for_a_cpu_in_float32_and_programs_all_else(monkeypatch):
 
 def test_only_new_texts_are_encoded():
     kept = KeptTexts(small_model(**NONE))
-    for batch in kept.batches(LABELS):
-        kept.encode(batch)
+    kept.encode(LABELS)
     known = kept.known([*LABELS, "new"])
     assert list(known) == list(LABELS)
     assert kept.table(LABELS) is None
     table = kept.keep(LABELS, known)
     assert kept.table((*LABELS,)) is table
     assert kept.table(LABELS[:2]) is None
+
+
+def test_texts_are_encoded_by_length():
+    kept = KeptTexts(small_model(**NONE))
+    found = kept.by_length(["a b c d", "a", "a b c", "b", "a b"])
+    assert found == ["a", "b", "a b", "a b c", "a b c d"]
 
 
 def test_tables_are_few():
@@ -99,20 +104,19 @@ def test_the_least_recently_used_codes_go(monkeypatch):
     monkeypatch.setattr(texts, "_KEPT_BYTES", 3 * 4 * model.clip.config.embed_dim)
     kept = KeptTexts(model)
 
-    def encode(*names):
-        for batch in kept.batches(names):
-            kept.encode(batch)
-
-    encode("a", "b", "c")
+    kept.encode(["a", "b", "c"])
     kept.known(["a"])
-    encode("d")
+    kept.encode(["d"])
     assert sorted(kept.known(["a", "b", "c", "d"])) == ["a", "c", "d"]
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_text_that_is_too_long_is_named(way):
+    names = ["a", "word " * 200]
     with pytest.raises(UserError, match="word word"):
-        WAYS[way](small_model(**NONE)).batches(["a", "word " * 200])
+        WAYS[way](small_model(**NONE)).batches(names)
+    with pytest.raises(UserError, match="word word"):
+        KeptTexts(small_model(**NONE)).by_length(names)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -80,7 +80,7 @@ class HostTexts:
         )
 
     def batches(self, texts: Sequence[str]) -> list[Batch]:
-        """What has to be encoded for these texts: those of one length at once.
+        """What has to be encoded for these texts: those of about one length at once.
 
         Args:
           texts: all different.
@@ -89,16 +89,18 @@ class HostTexts:
           UserError: a text that is too long.
         """
         tokens = self._model.class_tokens(texts)
-        # the longest of a class' templates decides
+        # of a class the longest of its templates
         lengths = tokens.argmax(axis=-1).reshape(len(texts), -1).max(axis=1) + 1
-        found, templates = [], int(np.prod(tokens.shape[1:-1]))
-        for length in np.unique(lengths).tolist():
-            places = np.flatnonzero(lengths == length)
-            size = max(1, _TOKENS // (templates * (length - self._start)))
-            for start in range(0, len(places), size):
-                chosen = places[start : start + size]
-                rows = np.ascontiguousarray(tokens[chosen, ..., :length])
-                found.append(Batch(tuple(texts[i] for i in chosen.tolist()), rows))
+        templates, found, first = int(np.prod(tokens.shape[1:-1])), [], 0
+        order = np.argsort(lengths, kind="stable")
+        while first < len(order):
+            # those of about one length, padded to the longest of them
+            own = lengths[order[first:]] - self._start
+            size = int((np.arange(1, len(own) + 1) * own * templates <= _TOKENS).sum()) or 1
+            chosen = order[first : first + size]
+            rows = np.ascontiguousarray(tokens[chosen, ..., : lengths[chosen].max()])
+            found.append(Batch(tuple(texts[i] for i in chosen.tolist()), rows))
+            first += size
         return found
 
     def encode(self, batch: Batch) -> Float32[np.ndarray, "n d"]:

@@ -5,12 +5,11 @@ import functools
 import json
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import threadpoolctl
 from flax import nnx
 
@@ -21,6 +20,7 @@ from vtd_jax.app.host_model import HostModel
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.python_lines import python_lines
 from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
+from vtd_jax.app.text_queue import Gone, TextQueue
 from vtd_jax.app.texts import KeptTexts
 from vtd_jax.app.videos import Videos
 from vtd_jax.cache.text_features import TextCache
@@ -53,6 +53,12 @@ class _Model:
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
         self.host, self.texts = HostModel.of(predictor.model), KeptTexts(predictor.model)
+        self._pool = ThreadPoolExecutor(self.texts.workers, "vtd-app-texts")
+        self.queue = TextQueue(self.texts, self._pool)
+
+    def close(self) -> None:
+        """Ends its threads."""
+        self._pool.shutdown(cancel_futures=True)
 
 
 class Service:
@@ -77,8 +83,6 @@ class Service:
         self.videos, self._kept = Videos(folder), Kept()
         devices = [one.predictor.on_devices for one in self._models]
         self.encoder = Encoder(devices, self.videos, self._kept)
-        # texts batch by batch, so that no client waits for all of another's
-        self._texts = ThreadPoolExecutor(self._models[0].texts.workers, "vtd-app-texts")
         # threads of a BLAS wait for each other in loops: beside other work, and for products as
         # small as these, that takes many times as long as the products
         self._blas = threadpoolctl.threadpool_limits(1, user_api="blas")
@@ -100,8 +104,9 @@ class Service:
     def close(self) -> None:
         """Ends all work, and removes the uploads."""
         self.encoder.close()
-        for pool in (self._texts, self._sums):
-            pool.shutdown(cancel_futures=True)
+        for model in self._models:
+            model.close()
+        self._sums.shutdown(cancel_futures=True)
         self.videos.close()
         if self._warm is not None:
             # a process that ends while it compiles may crash
@@ -183,12 +188,10 @@ class Service:
     async def words(self, words: Sequence[str]) -> int:
         """Encodes words ahead; the number of them."""
         for model in self._models:
-            await self._codes(model, tuple(dict.fromkeys(words)), _never)
+            await model.queue.codes(tuple(dict.fromkeys(words)), _never)
         return len(words)
 
-    async def results(
-        self, asked: Asked, gone: Callable[[], Awaitable[bool]] | None = None
-    ) -> list[Explanation | Timeline]:
+    async def results(self, asked: Asked, gone: Gone | None = None) -> list[Explanation | Timeline]:
         """The result of each model that is asked.
 
         Args:
@@ -256,44 +259,23 @@ class Service:
         bias = model.predictor.on_devices.logit_bias
         return explanation(host, one.clip, one.features, texts, bias)
 
-    async def _both(
-        self, model: _Model, asked: Asked, gone: Callable[[], Awaitable[bool]]
-    ) -> Texts:
+    async def _both(self, model: _Model, asked: Asked, gone: Gone) -> Texts:
         """Labels and vocabulary with their codes."""
         loop, place = asyncio.get_running_loop(), self._models.index(model)
         check = functools.partial(self._checked, place, tuple(asked.labels), "labels")
         labels = await loop.run_in_executor(self._sums, check)
-        codes = await self._codes(model, labels, gone)
+        codes = await model.queue.codes(labels, gone)
         if asked.vocabulary is None:
             return Texts(labels, codes, labels, codes, True)
         check = functools.partial(self._checked, place, tuple(asked.vocabulary), "vocabulary")
         words = await loop.run_in_executor(self._sums, check)
-        return Texts(labels, codes, words, await self._codes(model, words, gone), False)
+        return Texts(labels, codes, words, await model.queue.codes(words, gone), False)
 
     def _check(self, place: int, texts: tuple[str, ...], what: str) -> tuple[str, ...]:
         predictor = self._models[place].predictor
         if what == "labels":
             return predictor.check_labels(texts)
         return predictor.check_vocabulary(texts)
-
-    async def _codes(
-        self, model: _Model, texts: tuple[str, ...], gone: Callable[[], Awaitable[bool]]
-    ) -> np.ndarray:
-        """The codes of a list; only texts that are new are encoded."""
-        kept, loop = model.texts, asyncio.get_running_loop()
-        if (table := kept.table(texts)) is not None:
-            return table
-        codes = kept.known(texts)
-        new = [text for text in texts if text not in codes]
-        batches = await loop.run_in_executor(self._sums, kept.batches, new) if new else []
-        for start in range(0, len(batches), kept.workers):
-            if await gone():
-                raise UserError("the page that asked is gone")
-            part = batches[start : start + kept.workers]
-            encode = (loop.run_in_executor(self._texts, kept.encode, batch) for batch in part)
-            for found in await asyncio.gather(*encode):
-                codes |= found
-        return kept.keep(texts, codes)
 
 
 def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str, Any]:

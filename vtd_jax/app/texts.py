@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from vtd_jax.app.host_text import Batch, HostTexts
+from vtd_jax.app.host_text import HostTexts
 from vtd_jax.app.text_programs import TextPrograms
 from vtd_jax.model.vtd_clip import VTDCLIP
 
@@ -30,7 +30,7 @@ class KeptTexts:
         Args:
           model: read only.
         """
-        on_host = HostTexts.takes(model)
+        self._model, on_host = model, HostTexts.takes(model)
         self._way = HostTexts(model) if on_host else TextPrograms(model)
         self.workers = min(_MOST_WORKERS, os.cpu_count() or 1) if on_host else 1
         self._most = _KEPT_BYTES // (4 * model.clip.config.embed_dim)
@@ -74,8 +74,18 @@ class KeptTexts:
                 self._tables.popitem(last=False)
         return made
 
-    def batches(self, texts: Sequence[str]) -> list[Batch]:
-        """What has to be encoded for these texts.
+    def by_length(self, texts: Sequence[str]) -> list[str]:
+        """The texts, those of few tokens first: neighbours share a batch, which saves padding.
+
+        Raises:
+          UserError: a text that is too long; names it.
+        """
+        tokens = self._model.class_tokens(texts)
+        sizes = (tokens != 0).reshape(len(texts), -1).sum(axis=1)
+        return [texts[i] for i in np.argsort(sizes, kind="stable").tolist()]
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Float32[np.ndarray, " d"]]:
+        """Encodes texts, and keeps their codes.
 
         Args:
           texts: all different.
@@ -83,13 +93,11 @@ class KeptTexts:
         Raises:
           UserError: a text that is too long.
         """
-        return self._way.batches(texts)
-
-    def encode(self, batch: Batch) -> dict[str, Float32[np.ndarray, " d"]]:
-        """Encodes texts, and keeps their codes."""
-        rows = self._way.encode(batch)
-        # rows of their own, so that those that go free their memory
-        found = {text: row.copy() for text, row in zip(batch.texts, rows, strict=True)}
+        found: dict[str, np.ndarray] = {}
+        for batch in self._way.batches(texts):
+            rows = self._way.encode(batch)
+            # rows of their own, so that those that go free their memory
+            found |= {text: row.copy() for text, row in zip(batch.texts, rows, strict=True)}
         with self._lock:
             self._rows.update(found)
             while len(self._rows) > self._most:
