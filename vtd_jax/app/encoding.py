@@ -342,7 +342,7 @@ def _of(images: UInt8[np.ndarray, "n h r 3"], place: int, size: int) -> np.ndarr
 
 def _part(model: DeviceModel) -> int:
     """Frames that are encoded at once."""
-    return _PART if jax.default_backend() == "cpu" else model.chunk
+    return model.batch_frames(_PART) if jax.default_backend() == "cpu" else model.chunk
 
 
 def _stage(key: Key) -> str:

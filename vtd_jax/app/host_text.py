@@ -99,7 +99,7 @@ class HostTexts:
             size = int((np.arange(1, len(own) + 1) * own * templates <= _TOKENS).sum()) or 1
             chosen = order[first : first + size]
             rows = np.ascontiguousarray(tokens[chosen, ..., : lengths[chosen].max()])
-            found.append(Batch(tuple(texts[i] for i in chosen.tolist()), rows))
+            found.append(Batch(tuple(texts[i] for i in map(int, chosen)), rows))
             first += size
         return found
 

@@ -202,7 +202,8 @@ class Service:
           UserError: labels or words that no model takes.
           NotEncoded: the video is not encoded.
         """
-        self.videos.find(asked.video)
+        # it may have to look into the folder
+        await asyncio.to_thread(self.videos.find, asked.video)
         keys = self._keys(asked)
         encoded = [self._kept.get(key) for key in keys]
         if None in encoded:

@@ -59,7 +59,7 @@ class TextPrograms:
                 size, positions = self._program(len(places), length)
                 chosen, places = places[:size], places[size:]
                 rows = _fitted(tokens[np.resize(chosen, size)], positions)
-                found.append(Batch(tuple(texts[i] for i in chosen.tolist()), rows))
+                found.append(Batch(tuple(texts[i] for i in map(int, chosen)), rows))
         return found
 
     def encode(self, batch: Batch) -> Float32[np.ndarray, "n d"]:

@@ -82,7 +82,7 @@ class KeptTexts:
         """
         tokens = self._model.class_tokens(texts)
         sizes = (tokens != 0).reshape(len(texts), -1).sum(axis=1)
-        return [texts[i] for i in np.argsort(sizes, kind="stable").tolist()]
+        return [texts[i] for i in map(int, np.argsort(sizes, kind="stable"))]
 
     def encode(self, texts: Sequence[str]) -> dict[str, Float32[np.ndarray, " d"]]:
         """Encodes texts, and keeps their codes.
