@@ -106,7 +106,7 @@ class Embeds:
         """
         if pool not in ("mean", None):
             raise UserError(f'pool={pool!r}: expected "mean", or None for a vector a frame')
-        videos, single = as_videos(video)
+        videos, single = as_videos(video, how.get("download"))
         found, encoded = [], self.encode_videos(videos, frames=frames, **how)
         with contextlib.closing(cast(Any, encoded)):
             for one in encoded:

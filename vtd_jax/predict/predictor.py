@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import jax
 from jaxtyping import Array, Float32
@@ -23,6 +23,7 @@ from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
 from vtd_jax.video.clip import as_videos, local
 from vtd_jax.video.decode import VideoError
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.scaling.fit import Fit
 
 # lists of labels whose codebooks are kept in memory
@@ -122,7 +123,8 @@ class Predictor(Embeds):
         Args:
           video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
             videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
-            of any length and size. An address (`https://…`, `gs://…`) is copied after a question.
+            of any length and size. An address (`https://…`, `gs://…`) is copied first, see
+            `download` of `How`.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -131,7 +133,7 @@ class Predictor(Embeds):
           on_error: "raise" stops at the first video that cannot be read; "return" returns a
             `Failure` for it, and the results of all others.
           **how: of reading and encoding, see `How`: `batch_frames`, `deterministic`, `check`,
-            `workers`, `processes`.
+            `workers`, `processes`, `download`.
 
         Returns:
           A `Prediction`; a list of them for a list, a folder or a glob; for an iterator an
@@ -179,13 +181,14 @@ class Predictor(Embeds):
         threshold: float = 0.25,
         on_progress: OnProgress | None = None,
         on_error: str = "raise",
+        download: bool | None = None,
     ) -> Timeline | Failure:
         """What a long video shows when; only the result grows with the length of the video.
 
         A frame is sampled and encoded every `window / T` seconds. T successive frames are a window.
 
         Args:
-          video: path of a file.
+          video: path of a file, or an address.
           labels, vocabulary: as for `predict`.
           window: its length in seconds.
           stride: seconds from window to window; None for half a window. It is rounded to 1..T steps
@@ -193,7 +196,7 @@ class Predictor(Embeds):
           frames: T, frames of a window.
           threshold: score, 0..1, from which a window shows a label that is not its best.
           on_progress: called with the seconds done and the length of the video, 0 if unknown.
-          on_error: as for `predict`.
+          on_error, download: as for `predict`.
 
         Raises:
           UserError: as for `predict`, or a window, stride or threshold out of range.
@@ -203,13 +206,13 @@ class Predictor(Embeds):
         check_on_error(on_error)
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
+        copy = cast(str | os.PathLike, local(video, download))
         try:
-            path = os.fspath(local(video))
-            return make_timeline(self._on_devices, path, job, plan, on_progress)
+            return make_timeline(self._on_devices, copy, job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise
-            return Failure(os.fspath(video), error)
+            return Failure(named(video), error)
 
     def stream(
         self,
@@ -238,7 +241,7 @@ class Predictor(Embeds):
         check_runner_ups(runner_ups)
         encoding = Encoding(self.frames if frames is None else frames, fps, **how)
         job = self._job(labels, vocabulary)
-        encoded = encode(self._on_devices, as_videos(videos)[0], encoding)
+        encoded = encode(self._on_devices, as_videos(videos, encoding.download)[0], encoding)
         ahead = encoding.videos_ahead(self._on_devices)
         scored = score_videos(self._on_devices, encoded, job, runner_ups, ahead)
         return self._results(scored, on_error)
@@ -261,7 +264,7 @@ class Predictor(Embeds):
           UserError: an option out of range, a folder or glob without videos.
         """
         encoding = Encoding(self.frames if frames is None else frames, fps, **how)
-        return encode(self._on_devices, as_videos(videos)[0], encoding)
+        return encode(self._on_devices, as_videos(videos, encoding.download)[0], encoding)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
@@ -318,7 +321,7 @@ class Predictor(Embeds):
 
     def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
         """The result of one video; the list, or iterator, of results of several."""
-        videos, single = as_videos(video)
+        videos, single = as_videos(video, options.get("download"))
         results = self.stream(videos, labels, **options)
         if single:
             return next(results)

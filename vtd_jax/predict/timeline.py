@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,8 +18,9 @@ from vtd_jax.predict.results import Timeline
 from vtd_jax.predict.scoring import finite
 from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
-from vtd_jax.video.clip import TimedFrame, frames_at
+from vtd_jax.video.clip import TimedFrame, frames_at, naming_copy
 from vtd_jax.video.codec.wholeness import VideoInfo
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.sampling import test_indices
 
 # best labels kept of every window, so that a result does not grow with the number of labels
@@ -166,7 +168,7 @@ class Row(NamedTuple):
 
 def make_timeline(
     on_devices: DeviceModel,
-    video: str,
+    video: str | os.PathLike,
     job: Job,
     plan: Windows,
     on_progress: OnProgress | None = None,
@@ -185,7 +187,7 @@ def make_timeline(
     summary = _Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
         summary.add(row)
-    return summary.timeline(video, reader.info, reader.pictures)
+    return summary.timeline(named(video), reader.info, reader.pictures)
 
 
 class _Reader:
@@ -197,13 +199,20 @@ class _Reader:
     """
 
     def __init__(
-        self, on_devices: DeviceModel, video: str, step: float, on_progress: OnProgress | None
+        self,
+        on_devices: DeviceModel,
+        video: str | os.PathLike,
+        step: float,
+        on_progress: OnProgress | None,
     ):
         self.pictures = _Pictures()
         self.info: VideoInfo | None = None
         self._frames = frames_at(video, step, on_devices.size, on_devices.fit)
         self._size, self._on_progress = on_devices.chunk, on_progress
-        self._length = decode.length(video) if on_progress else 0.0
+        self._length = 0.0
+        if on_progress:
+            with naming_copy(video) as name:
+                self._length = decode.length(video, name)
 
     def chunks(self) -> Iterator[np.ndarray]:
         """uint8 frames `[N, R, R, 3]`."""

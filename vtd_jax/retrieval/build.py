@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vtd_jax.console import consent
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
@@ -31,6 +32,7 @@ from vtd_jax.retrieval.store import (
     write_contents,
 )
 from vtd_jax.terminal import warn
+from vtd_jax.video.lists.addresses import missing, named
 
 # files of shards, of any number
 _OURS = re.compile(r"\d{5,}\.(safetensors|json)")
@@ -91,7 +93,7 @@ def build(
 
     Args:
       folder: for the index.
-      given: files, folders and globs of videos.
+      given: files, folders, globs and addresses of videos.
       predictor: the model.
       source: its name or path, for the manifest.
       settings: with which it was loaded.
@@ -103,7 +105,8 @@ def build(
       on_plan: called with the number of videos to encode, before the first.
       on_video: called after each of them.
     """
-    sources = find_sources(given, flag)
+    with consent.given(how.get("download")):
+        sources = find_sources(given, flag)
     folders = tuple(utf8(os.path.join(os.path.abspath(one), "")) for one in given if isdir(one))
     Encoding(predictor.frames if frames is None else frames, **how)
     check_place(folder)
@@ -211,7 +214,7 @@ class _Builder:
         on_plan(len(todo))
         failed = self._encode(todo, known)
         bad = {video for video, _ in failed}
-        done = [source.name for source in todo if str(source.video) not in bad]
+        done = [source.name for source in todo if named(source.video) not in bad]
         changed = sum(name in known for name in done)
         return Summary(
             added=len(done) - changed,
@@ -249,13 +252,15 @@ class _Builder:
         try:
             for source, one in zip(todo, encoded):
                 # what changed is no longer what the index says, whether it can be read or not
-                if source.name in known:
+                if source.name in known and not missing(source.video):
                     self._drop(known[source.name])
                 if isinstance(one, Failure):
-                    failed.append((str(source.video), str(one.error)))
+                    failed.append((named(source.video), str(one.error)))
                 else:
                     self._add(source, one)
-                self._on_video(str(source.video), failed[-1][1] if isinstance(one, Failure) else "")
+                self._on_video(
+                    named(source.video), failed[-1][1] if isinstance(one, Failure) else ""
+                )
                 if len(self._clips) == self._contents.clips_a_shard:
                     self._write()
         except UserError:
@@ -285,7 +290,7 @@ class _Builder:
             seconds=[max(0.0, float(second)) for second in clip.seconds],
             note=utf8(clip.note),
         )
-        self._clips.append((as_float16(encoded.features, str(source.video)), row))
+        self._clips.append((as_float16(encoded.features, named(source.video)), row))
 
     def _root(self, root: str) -> int:
         if root not in self._contents.roots:

@@ -96,12 +96,12 @@ class Index:
 
         Args:
           folder: for the index; new, empty, or an index of the same model and frames.
-          videos: a file, a folder or a glob, or a list of these.
+          videos: a file, a folder, a glob or an address (`https://…`), or a list of these.
           model: a `Predictor`, or a source for `vtd_jax.load`.
           frames: T for each video; None for those of the index, or the model's default.
           how: the videos are read and encoded, such as `{"check": "full"}`.
           restart: whether to discard an existing index.
-          settings: for `vtd_jax.load`.
+          settings: for `vtd_jax.load`; `download` is also for videos at addresses.
 
         Returns:
           The index; its `summary` lists videos that could not be read.
@@ -118,9 +118,10 @@ class Index:
                 raise UserError(
                     f"videos: a {type(video).__name__}, expected paths of files or folders"
                 )
+        how = How(download=settings.get("download")) | (how or How())
         summary = build(
             Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
-            frames=frames, how=how or {}, restart=restart,
+            frames=frames, how=how, restart=restart,
         )  # fmt: skip
         index = cls.open(folder, predictor)
         index.summary = summary
@@ -211,22 +212,26 @@ class Index:
         *,
         fps: float | None = None,
         vocabulary: Sequence[str] | None = None,
+        download: bool | None = None,
     ) -> list[Hit]:
         """The clips that are most similar to a video.
 
         The score is the cosine of the means of their frames' unit features.
 
         Args:
-          video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
+          video: path of a file, an address, or uint8 RGB frames `[N, H, W, 3]`.
           top: clips, at most.
           fps: frame rate of an array.
           vocabulary: words that name the frames of the clips that are found.
+          download: whether a video at an address may be copied, as for `Predictor.predict`.
 
         Raises:
           UserError: a video that cannot be read, or a damaged file.
         """
         _check_top(top)
-        encoded = self.predictor.encode_videos([video], frames=self.frames, fps=fps, workers=0)
+        encoded = self.predictor.encode_videos(
+            [video], frames=self.frames, fps=fps, workers=0, download=download
+        )
         (example,) = encoded
         if isinstance(example, Failure):
             raise example.error

@@ -9,8 +9,8 @@ from typing import NamedTuple
 from vtd_jax.errors import UserError
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
+from vtd_jax.video.lists.addresses import Copy, is_address, missing, named
 from vtd_jax.video.lists.find import find_videos
-from vtd_jax.video.lists.remote import is_address
 
 
 class Source(NamedTuple):
@@ -18,7 +18,7 @@ class Source(NamedTuple):
 
     Attributes:
       video: path that opens it.
-      root: the folder that its path begins at, absolute.
+      root: the folder that its path begins at, absolute; or that of its address.
       path: from there.
       size: of the file, bytes.
       mtime: when it was changed, ns since 1970.
@@ -49,20 +49,24 @@ def find_sources(given: Sequence[str], flag: str) -> list[Source]:
     """
     roots: dict[Path, str] = {}
     for one in given:
-        for video in find_videos([one], flag):
-            # the copy of a video at an address has a folder of its own
-            root = video.parent if is_address(one) else _root(one)
-            roots.setdefault(video, utf8(os.path.abspath(root)))
+        for video in () if is_address(one) else find_videos([one], flag):
+            roots.setdefault(video, utf8(os.path.abspath(_root(one))))
     found: dict[str, Source] = {}
     for video in find_videos(given, flag):
-        name, root = utf8(os.path.abspath(video)), roots[video]
+        size = mtime = 0
         try:
-            status = os.stat(video)
+            # the encoder says why there is no copy
+            if not missing(video):
+                size, mtime = (status := os.stat(video)).st_size, status.st_mtime_ns
         except OSError as error:
             raise UserError(f"{video}: {error.strerror}; has it just been removed?") from None
-        source = Source(
-            video, root, os.path.relpath(name, root), status.st_size, status.st_mtime_ns
-        )
+        if isinstance(video, Copy):
+            name = utf8(named(video))
+            root, path = name.rpartition("/")[::2]
+        else:
+            name, root = utf8(os.path.abspath(video)), roots[video]
+            path = os.path.relpath(name, root)
+        source = Source(video, root, path, size, mtime)
         if len(name) > NAME_CHARACTERS:
             raise UserError(f"{name}: a path of {len(name):,} characters; move it further up")
         if source.name in found:

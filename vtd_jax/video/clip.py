@@ -1,5 +1,6 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -9,12 +10,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
+from vtd_jax.console.consent import given
 from vtd_jax.errors import UserError
 from vtd_jax.fields import check_choice
 from vtd_jax.video import decode, limits, sampling
 from vtd_jax.video.clips.by_index import has_index, read_by_index
+from vtd_jax.video.lists.addresses import Copy, is_address, named
 from vtd_jax.video.lists.find import find_videos
-from vtd_jax.video.lists.remote import fetched, fetched_file, holds_one, is_address
+from vtd_jax.video.lists.remote import fetched, holds_one
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
 # how far a file is looked at: by its index, or every frame
@@ -29,7 +32,7 @@ class Clip:
     """T frames of a video, as `experiments.evaluate` would see them in its first view.
 
     Attributes:
-      name: of the file; "frames" for an array.
+      name: of the file, or its address; "frames" for an array.
       frames: uint8 RGB, scaled and cropped in the middle.
       indices: places in the video, 0 is its first frame.
       seconds: when they are shown, from the first frame on; None for an array without `fps`.
@@ -93,7 +96,11 @@ def read_clip(
     check_choice("check", check, CHECKS)
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
-    name, path = os.fspath(video), Path(video)
+    with naming_copy(video) as name:
+        return _from_file(Path(video), name, frames, size, fit, check)
+
+
+def _from_file(path: Path, name: str, frames: int, size: int, fit: Fit, check: str) -> Clip:
     expected = None
     with decode.reading(path, name) as reader:
         if check == "index" and has_index(reader):
@@ -127,6 +134,7 @@ def read_video(
     *,
     size: int | None = None,
     preprocess: str | None = None,
+    download: bool | None = None,
 ) -> Clip:
     """Reads T evenly spaced frames of a video file: the centre of each of T equal segments.
 
@@ -146,6 +154,8 @@ def read_video(
       size: side of the square middle crop, pixels; None keeps whole frames, as they are displayed.
       preprocess: with a size, how frames are scaled to it: "clip" (the default; smoothed, as images
         are prepared for CLIP) or "release" (docs/method.md, section 6).
+      download: whether a video at an address may be copied to this machine; None asks
+        `$VTD_JAX_DOWNLOAD`, then the terminal if there is one.
 
     Returns:
       A `Clip`: `frames` (uint8 RGB `[T, H, W, 3]`, 0..255), their `indices` and `seconds`, and
@@ -164,7 +174,7 @@ def read_video(
     if size is not None and not 1 <= size <= _LARGEST:
         raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
     fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
-    return read_clip(local(path), frames, size or 0, fit=fit)
+    return read_clip(local(path, download), frames, size or 0, fit=fit)
 
 
 def frames_at(
@@ -187,8 +197,7 @@ def frames_at(
       VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times
         make more moments than its frames may have.
     """
-    name = os.fspath(video)
-    with decode.reading(video, name) as reader:
+    with naming_copy(video) as name, decode.reading(video, name) as reader:
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
@@ -248,19 +257,43 @@ def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fi
     return Clip("frames", images, indices, seconds, len(video), duration)
 
 
-def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
+@contextlib.contextmanager
+def naming_copy(video: str | os.PathLike) -> Iterator[str]:
+    """Gives what results call a video file, while it is read.
+
+    Raises:
+      VideoError: as the block; of an address also where its copy is, or why there is none.
+    """
+    if not isinstance(video, Copy):
+        yield os.fspath(video)
+        return
+    if video.why:
+        raise decode.VideoError(video.why)
+    try:
+        yield named(video)
+    except decode.VideoError as error:
+        again = f"; its copy is {video}: remove it to copy the video again"
+        raise type(error)(f"{error}{again}") from None
+
+
+def as_videos(videos: Any, download: bool | None = None) -> tuple[Iterable[Video], bool]:
     """The videos of an argument that may be one or several; the flag is True for one.
 
     A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
     files that it matches. Addresses (`https://…`, `gs://…`) are copied first, see
-    `lists.remote.fetched`. What is not a list is taken as an iterator, whose videos are checked as
-    they are drawn.
+    `lists.remote.fetched`; one that cannot be copied raises when it is read. What is not a list is
+    taken as an iterator, whose videos are checked as they are drawn.
+
+    Args:
+      videos: one or several.
+      download: whether videos at addresses may be copied, see `consent.given`.
 
     Raises:
-      UserError: anything else, or a folder or glob without videos.
+      UserError: anything else, a folder or glob without videos, or no consent to copy.
     """
     if is_address(videos):
-        [copies] = fetched([videos])
+        with given(download):
+            [copies] = fetched([videos])
         return copies, holds_one(videos, copies)
     if isinstance(videos, str | os.PathLike):
         text = os.fspath(videos)
@@ -281,12 +314,12 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
             "these; or a folder, a glob or an iterator"
         )
     if not isinstance(videos, Sequence):
-        return (local(_checked(video)) for video in videos), False
-    for video in videos:
-        _checked(video)
+        return (local(_checked(video), download) for video in videos), False
+    addresses = [video for video in map(_checked, videos) if is_address(video)]
     # one question for all of them
-    fetched([video for video in videos if is_address(video)], files_only=True)
-    return [local(video) for video in videos], False
+    with given(download):
+        copies = dict(zip(addresses, fetched(addresses, files_only=True)))
+    return [copies[video][0] if is_address(video) else video for video in videos], False
 
 
 def _checked(video: Any) -> Video:
@@ -297,6 +330,11 @@ def _checked(video: Any) -> Video:
     return video
 
 
-def local(video: Video) -> Video:
-    """A video of this machine: of an address its copy, which is made after a question."""
-    return fetched_file(video) if is_address(video) else video
+def local(video: Video, download: bool | None = None) -> Video:
+    """A video of this machine: of an address its copy, see `as_videos`."""
+    if not is_address(video):
+        return video
+    # a generator may call this: the answer holds for this video only, not where it is drawn
+    with given(download):
+        [[copy]] = fetched([video], files_only=True)
+    return copy

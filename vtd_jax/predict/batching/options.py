@@ -30,6 +30,9 @@ class How(TypedDict, total=False):
         CPU, a worker for each core beside an accelerator. 0 decodes when a video's turn has come.
       processes: True decodes in worker processes, False in threads; None takes processes for long
         streams with many workers.
+      download: whether videos at addresses may be copied to this machine; None asks
+        `$VTD_JAX_DOWNLOAD`, then the terminal if there is one. That of `vtd_jax.load` is for
+        weights.
     """
 
     batch_frames: int | None
@@ -37,6 +40,7 @@ class How(TypedDict, total=False):
     check: str
     workers: int | None
     processes: bool | None
+    download: bool | None
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ class Encoding:
     Attributes:
       frames: T.
       fps: frames a second of arrays.
-      batch_frames, deterministic, check, workers, processes: as in `How`.
+      batch_frames, deterministic, check, workers, processes, download: as in `How`.
 
     Raises:
       UserError: an option out of its range.
@@ -59,6 +63,7 @@ class Encoding:
     check: str = "index"
     workers: int | None = None
     processes: bool | None = None
+    download: bool | None = None
 
     def __post_init__(self):
         if self.frames < 1:

@@ -8,7 +8,8 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.texts import quoted_pair
-from vtd_jax.video.lists.remote import fetched, is_address
+from vtd_jax.video.lists.addresses import is_address, missing
+from vtd_jax.video.lists.remote import fetched
 from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
@@ -21,8 +22,12 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
         likewise. Addresses (`https://…`, `gs://…`) are copied first, see `remote.fetched`.
       flag: what messages call `sources`, such as "--video".
 
+    Returns:
+      Paths; of an address that cannot be copied one without a file, see `addresses.missing`.
+
     Raises:
-      UserError: nothing given, nothing there, or a folder or glob without videos.
+      UserError: nothing given, nothing there, or a folder or glob without videos; or there are
+        only addresses, and none of them can be copied.
     """
     if not sources:
         raise UserError(
@@ -36,7 +41,11 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
         for video in copies[source] if source in copies else _videos(source, flag):
             # one file by two spellings of its path is one video; the first spelling stays
             found.setdefault(Path(os.path.realpath(video.parent), video.name), video)
-    return list(found.values())
+    videos = list(found.values())
+    if all(map(missing, videos)):
+        more = f" (the first of {len(videos)} that cannot be copied)" if len(videos) > 1 else ""
+        raise UserError(missing(videos[0]) + more)
+    return videos
 
 
 def _videos(source: str, flag: str) -> list[Path]:
