@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
@@ -187,7 +188,8 @@ def make_timeline(
     summary = _Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
         summary.add(row)
-    return summary.timeline(named(video), reader.info, reader.pictures)
+    video = named(video)
+    return summary.timeline(video, reader.info, reader.pictures)
 
 
 class _Reader:
@@ -212,7 +214,7 @@ class _Reader:
         self._length = 0.0
         if on_progress:
             with naming_copy(video) as name:
-                self._length = decode.length(video, name)
+                self._length = decode.length(Path(video), name)
 
     def chunks(self) -> Iterator[np.ndarray]:
         """uint8 frames `[N, R, R, 3]`."""

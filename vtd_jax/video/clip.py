@@ -197,7 +197,7 @@ def frames_at(
       VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times
         make more moments than its frames may have.
     """
-    with naming_copy(video) as name, decode.reading(video, name) as reader:
+    with naming_copy(video) as name, decode.reading(Path(video), name) as reader:
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
