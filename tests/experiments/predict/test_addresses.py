@@ -1,5 +1,6 @@
 """Videos at addresses as a command sees them: one line for each that fails, addresses in files."""
 
+import ast
 import csv
 import json
 import sys
@@ -122,6 +123,22 @@ def test_a_page_is_of_an_address_wherever_a_command_runs(tmp_path, monkeypatch):
     before = video_key("https://a.b/c.mp4")
     monkeypatch.chdir(tmp_path)
     assert video_key("https://a.b/c.mp4") == before
+
+
+@pytest.mark.parametrize(
+    "command, text",
+    [
+        ("predict/__main__.py", "--video takes files, folders, globs and addresses (https://…"),
+        ("predict/__main__.py", "file, folder, glob or address (https://…, gs://…)"),
+        ("index.py", "FOLDER is a folder, a file, a glob, or an address (https://…"),
+        ("search/__main__.py", "an example, a file or address (https://…)"),
+        ("common/download_flag.py", "download weights, and videos at addresses,"),
+    ],
+)
+def test_helps_mention_addresses(command, text):
+    tree = ast.parse((program.FOLDER / command).read_text())
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    assert any(text in " ".join(one.split()) for one in texts if isinstance(one, str))
 
 
 def test_the_command_in_records_has_no_passwords_and_keys(monkeypatch):

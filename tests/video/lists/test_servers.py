@@ -94,12 +94,18 @@ def test_a_page_in_the_place_of_a_video_is_not_kept(server, tmp_path, content):
 
 
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
-def test_what_a_server_calls_a_page_is_not_copied(server, tmp_path, kind):
+def test_what_a_server_calls_a_page_is_not_copied(server, tmp_path, capsys, kind):
     server.faults.append(Fault("dog", "headers", headers={"Content-Type": kind}))
     with pytest.raises(UserError, match=rf"dog.mp4: the server sends {kind[:9]}.*login"):
         find_videos([f"{server.url}/walks/dog.mp4"])
-    assert server.gets("dog") == 0
+    # nobody is asked about it
+    assert "downloading" not in capsys.readouterr().err
     assert not _files(tmp_path)
+
+
+def test_a_page_for_head_alone_is_none(server):
+    server.faults.append(Fault("HEAD /", "garbage"))
+    assert find_videos([f"{server.url}/walks/dog.mp4"])[0].read_bytes() == VIDEO
 
 
 def test_an_empty_file_is_not_kept(server, tmp_path):

@@ -23,6 +23,7 @@ import cv2
 
 from vtd_jax.errors import UserError, names, use_names
 from vtd_jax.video.codec.wholeness import VideoError
+from vtd_jax.video.lists.addresses import Copy, named
 from vtd_jax.video.workers import deaf, describe_exit
 
 # a worker finds its modules where this process does; isolated, it does not look into the current
@@ -67,7 +68,7 @@ class Processes:
         except (EOFError, OSError):
             code = worker.end(1.0)
             raise VideoError(
-                f"{item}: the process that decoded it died ({describe_exit(code)})"
+                f"{_name(item)}: the process that decoded it died ({describe_exit(code)})"
             ) from None
         self._idle.put(worker)
         if error is not None:
@@ -177,7 +178,11 @@ def _outcome(function: Callable[[Any], Any], item: Any) -> tuple[Any, UserError 
         return None, error
     except Exception as error:
         traceback.print_exc()
-        return None, UserError(f"{item}: {type(error).__name__}: {error}")
+        return None, UserError(f"{_name(item)}: {type(error).__name__}: {error}")
+
+
+def _name(item: Any) -> str:
+    return named(item) if isinstance(item, Copy) else str(item)
 
 
 def _end_with_parent(life_fd: int) -> None:

@@ -31,16 +31,15 @@ def look(address: str) -> tuple[int | None, str]:
         raise UserError(
             f"{shown_url(address)}: expected the address of a file: servers list no folders"
         )
-    size, host = None, ""
-    # some do not answer to HEAD, or say no size there
+    size, host, page = None, "", ""
+    # some do not answer to HEAD, or say no size there, or send a page
     for method in ("HEAD", "GET"):
         try:
             with (
                 Watch(_SILENCE) as watch,
                 send(_encoded(address), method=method, timeout=_SILENCE, watch=watch) as reply,
             ):
-                _check_type(address, reply)
-                size, host = _length(reply), _host(reply)
+                size, host, page = _length(reply), _host(reply), _page(reply)
         except urllib.error.HTTPError as error:
             if method == "GET":
                 raise UserError(why(address, error)) from None
@@ -48,8 +47,10 @@ def look(address: str) -> tuple[int | None, str]:
             raise
         except BROKEN as error:
             raise UserError(why(address, error)) from None
-        if size is not None:
+        if size is not None and not page:
             break
+    if page:
+        raise UserError(_no_video(address, page))
     return size, host
 
 
@@ -73,7 +74,8 @@ def blocks(address: str, host: str) -> Generator[bytes, None, None]:
                     f"{shown_url(address)}: now comes from {_host(reply)}, and {host} was the one "
                     "that was asked about: not copied; try again"
                 )
-            _check_type(address, reply)
+            if page := _page(reply):
+                raise UserError(_no_video(address, page))
             done = since = 0
             while block := read(reply, _BLOCK, watch):
                 done, since = done + len(block), since + len(block)
@@ -91,13 +93,17 @@ def blocks(address: str, host: str) -> Generator[bytes, None, None]:
         raise UserError(why(address, error)) from None
 
 
-def _check_type(address: str, reply: HTTPResponse) -> None:
+def _page(reply: HTTPResponse) -> str:
+    """The type of what comes in the place of a video; "" for anything that may be one."""
     kind = reply.headers.get_content_type() if "Content-Type" in reply.headers else ""
-    if kind in _PAGES:
-        raise UserError(
-            f"{shown_url(address)}: the server sends {kind}, a page in the place of a video; does "
-            "it ask for a login? Open the address in a browser"
-        )
+    return kind if kind in _PAGES else ""
+
+
+def _no_video(address: str, kind: str) -> str:
+    return (
+        f"{shown_url(address)}: the server sends {kind}, a page in the place of a video; does it "
+        "ask for a login? Open the address in a browser"
+    )
 
 
 def _host(reply: HTTPResponse) -> str:
