@@ -11,6 +11,7 @@ from jaxtyping import Array, Float32
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_call, check_known, check_path, check_whole
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.batching.encode import encode
 from vtd_jax.predict.batching.options import Encoding, How
@@ -143,7 +144,7 @@ class Predictor(Embeds):
             a complete video.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, **options, **how)
+        return self._predict(video, labels, how, **options)
 
     def explain(
         self,
@@ -165,7 +166,8 @@ class Predictor(Embeds):
           runner_ups: further words for each frame, nearest first.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, runner_ups=runner_ups, **options, **how)
+        check_whole("runner_ups", runner_ups, "0 or more", least=0)
+        return self._predict(video, labels, how, runner_ups=runner_ups, **options)
 
     def timeline(
         self,
@@ -201,6 +203,8 @@ class Predictor(Embeds):
         from vtd_jax.predict.timeline import Windows, make_timeline
 
         check_on_error(on_error)
+        check_path("video", video, "the path of a file")
+        check_call("on_progress", on_progress)
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
@@ -236,7 +240,7 @@ class Predictor(Embeds):
         """
         check_on_error(on_error)
         check_runner_ups(runner_ups)
-        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
+        encoding = Encoding.of(self.frames if frames is None else frames, fps, how)
         job = self._job(labels, vocabulary)
         encoded = encode(self._on_devices, as_videos(videos)[0], encoding)
         ahead = encoding.videos_ahead(self._on_devices)
@@ -260,13 +264,15 @@ class Predictor(Embeds):
         Raises:
           UserError: an option out of range, a folder or glob without videos.
         """
-        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
+        encoding = Encoding.of(self.frames if frames is None else frames, fps, how)
         return encode(self._on_devices, as_videos(videos)[0], encoding)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
     ) -> Float32[Array, "k d"]:
         """The raw codebook of these texts; the last few are cached, long lists also on disk."""
+        # a tuple is checked already: it is what `check_labels` returns
+        labels = labels if isinstance(labels, tuple) else self._checked(labels, "labels")
         if labels not in self._codebooks:
             codes = self._cache.encode(self.model, labels, on_progress)
             while len(self._codebooks) >= _KEPT:
@@ -283,13 +289,14 @@ class Predictor(Embeds):
           words: V texts.
           on_progress: called with the number of encoded words and V.
         """
+        check_call("on_progress", on_progress)
         if (
             self._vocabulary is not None
             and isinstance(words, list | tuple)
             and self._vocabulary.words == tuple(words)
         ):
             return self._vocabulary
-        words = check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
+        words = self._checked(words, "vocabulary")
         self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
 
@@ -305,8 +312,10 @@ class Predictor(Embeds):
                 "labels: none given, and this model has none (zero-shot, or the records of its run "
                 "are missing); give the texts to choose from"
             )
-        labels = self.class_names if labels is None else labels
-        return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
+        return self._checked(self.class_names if labels is None else labels, "labels")
+
+    def _checked(self, texts: Sequence[str], what: str) -> tuple[str, ...]:
+        return check_texts(texts, what, underscores=self.model.config.text_prompts > 0)
 
     def _job(self, labels: Sequence[str] | None, vocabulary: Sequence[str] | None) -> Job:
         """Checks and encodes labels and vocabulary."""
@@ -316,10 +325,13 @@ class Predictor(Embeds):
             return Job(checked, codebook, Vocabulary(checked, codebook, is_labels=True))
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
-    def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
+    def _predict(
+        self, video: Any, labels: Sequence[str] | None, how: How, **options: Any
+    ) -> Any:
         """The result of one video; the list, or iterator, of results of several."""
+        check_known(how, How.__annotations__)
         videos, single = as_videos(video)
-        results = self.stream(videos, labels, **options)
+        results = self.stream(videos, labels, **options, **how)
         if single:
             return next(results)
         return list(results) if isinstance(videos, Sequence) else results

@@ -1,7 +1,8 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
+import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set, Sized
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.fields import check_choice
+from vtd_jax.fields import check_choice, check_number, check_path, check_whole
 from vtd_jax.video import decode, limits, sampling
 from vtd_jax.video.clips.by_index import has_index, read_by_index
 from vtd_jax.video.lists.find import find_videos
@@ -20,13 +21,19 @@ from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 # how far a file is looked at: by its index, or every frame
 CHECKS = ("index", "full")
 Video = str | os.PathLike | np.ndarray
+_EXPECTED = (
+    "a path, uint8 frames [N, height, width, 3], or a list of these; or a folder, a glob or an "
+    "iterator"
+)
 # side of a crop that may be asked for, pixels
 _LARGEST = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """T frames of a video, as `experiments.evaluate` would see them in its first view.
+
+    Two clips are equal only if they are one object: compare their arrays.
 
     Attributes:
       name: of the file; "frames" for an array.
@@ -155,14 +162,14 @@ def read_video(
       VideoError: there is no such file, or it is not a complete video.
       UserError: an option out of range, or `preprocess` without a size.
     """
-    if isinstance(path, np.ndarray):
-        raise UserError("path: an array, expected the path of a video file")
-    if frames < 1:
-        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"path: {_described(path)}, expected the path of a video file")
+    check_path("path", path, "the path of a video file")
+    frames = check_whole("frames", frames, "1 or more frames of a video")
     if size is None and preprocess is not None:
         raise UserError(f"preprocess={preprocess}: without size nothing is scaled; give both")
-    if size is not None and not 1 <= size <= _LARGEST:
-        raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
+    if size is not None:
+        size = check_whole("size", size, f"pixels, 1 to {_LARGEST}", most=_LARGEST)
     fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
     return read_clip(local(path), frames, size or 0, fit=fit)
 
@@ -240,8 +247,8 @@ def check_frames(video: Any) -> None:
 
 def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
     check_frames(video)
-    if fps is not None and not fps > 0:
-        raise UserError(f"fps={fps}: expected frames a second, above 0")
+    if fps is not None:
+        check_number("fps", fps, "frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
     images = np.stack([_fitted(video[i], size, fit) for i in indices])
     seconds, duration = (None, None) if fps is None else (indices / fps, len(video) / fps)
@@ -263,23 +270,17 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
         [copies] = fetched([videos])
         return copies, holds_one(videos, copies)
     if isinstance(videos, str | os.PathLike):
-        text = os.fspath(videos)
+        text = check_path("video", videos, _EXPECTED)
         is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
         if is_glob or os.path.isdir(text):
             return find_videos([text], "video"), False
         return [videos], True
     if isinstance(videos, np.ndarray) and videos.ndim == 4:
         return [videos], True
-    # a set has no order, and a mapping is no list of its keys
-    others = np.ndarray | bytes | bytearray | Set | Mapping
-    if isinstance(videos, others) or not isinstance(videos, Iterable):
-        found = f"a {type(videos).__name__}"
-        if isinstance(videos, np.ndarray):
-            found = f"an array {list(videos.shape)}"
-        raise UserError(
-            f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these; or a folder, a glob or an iterator"
-        )
+    # a set has no order, a mapping is no list of its keys, and a file one of its lines
+    others = np.ndarray | bytes | bytearray | Set | Mapping | io.IOBase
+    if isinstance(videos, others) or not isinstance(videos, Iterable) or _is_array(videos):
+        raise UserError(f"video: {_described(videos)}, expected {_EXPECTED}")
     if not isinstance(videos, Sequence):
         return (local(_checked(video)) for video in videos), False
     for video in videos:
@@ -290,11 +291,36 @@ def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
 
 
 def _checked(video: Any) -> Video:
-    if not isinstance(video, str | os.PathLike | np.ndarray):
+    if isinstance(video, str | os.PathLike):
+        check_path("video", video, "the paths of files in the list")
+    elif not isinstance(video, np.ndarray):
         raise UserError(
-            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
+            f"video: {_described(video)} in the list, expected paths or arrays of frames"
         )
     return video
+
+
+def _is_array(videos: Any) -> bool:
+    """Whether this is an array or table of another library, whose rows are no videos.
+
+    A column of paths, as pandas has them, is none.
+    """
+    shape, dtype = getattr(videos, "shape", None), getattr(videos, "dtype", None)
+    if not isinstance(shape, Sized):
+        return False
+    return len(shape) != 1 or getattr(dtype, "kind", "") not in ("O", "U", "T")
+
+
+def _described(value: Any) -> str:
+    """What was given in the place of videos, for a message."""
+    name = type(value).__name__
+    if value is None:
+        return "None"
+    if isinstance(value, np.ndarray):
+        return f"an array {list(value.shape)}"
+    if _is_array(value):
+        return f"an array {list(value.shape)} that is not NumPy's (np.asarray makes it one)"
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
 
 def local(video: Video) -> Video:
