@@ -12,7 +12,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set, Sized
 from typing import Any
 
 from vtd_jax.errors import UserError, setting
@@ -257,6 +257,21 @@ def check_path(argument: str, value: Any, expected: str) -> str:
     if not isinstance(text, str) or not text:
         raise UserError(f"{argument}: {brief(value)}, expected {expected}")
     return text
+
+
+def check_listed(argument: str, value: Any, expected: str) -> list[Any]:
+    """An argument of several values in an order, as a list.
+
+    Args:
+      argument, value, expected: as for `check_whole`.
+
+    Raises:
+      UserError: a text, a set or a mapping, an iterator, or a single value.
+    """
+    others = str | bytes | bytearray | Set | Mapping
+    if isinstance(value, others) or not isinstance(value, Sized) or not isinstance(value, Iterable):
+        raise UserError(f"{argument}: {brief(value)}, expected {expected}")
+    return list(value)
 
 
 def check_call(argument: str, value: Any) -> None:

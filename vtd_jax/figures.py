@@ -66,7 +66,7 @@ def save(
 
 
 def short(text: str, most: int = 40) -> str:
-    """`printable` text, or its beginning and an ellipsis: in one line, without what has no glyph."""
+    """`printable` text in one line, or its beginning and an ellipsis."""
     # a character may become ten
     text = printable(text[:most]) + ("" if len(text) <= most else "…" * most)
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -55,7 +55,8 @@ def check_on_error(on_error: str) -> None:
     """Raises a `UserError` unless this is "raise" or "return"."""
     if not isinstance(on_error, str) or on_error not in ("raise", "return"):
         raise UserError(
-            f'on_error={brief(on_error)}: expected "raise", or "return" to get a Failure as a result'
+            f'on_error={brief(on_error)}: expected "raise", or "return" to get a Failure as a '
+            "result"
         )
 
 

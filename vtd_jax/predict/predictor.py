@@ -325,9 +325,7 @@ class Predictor(Embeds):
             return Job(checked, codebook, Vocabulary(checked, codebook, is_labels=True))
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
-    def _predict(
-        self, video: Any, labels: Sequence[str] | None, how: How, **options: Any
-    ) -> Any:
+    def _predict(self, video: Any, labels: Sequence[str] | None, how: How, **options: Any) -> Any:
         """The result of one video; the list, or iterator, of results of several."""
         check_known(how, How.__annotations__)
         videos, single = as_videos(video)

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self, TypedDict
+from typing import Any, TypedDict
 
 import jax
 
@@ -61,7 +61,7 @@ class Encoding:
     processes: bool | None = None
 
     @classmethod
-    def of(cls, frames: Any, fps: Any, how: Mapping[str, Any]) -> Self:
+    def of(cls, frames: Any, fps: Any, how: Mapping[str, Any]) -> "Encoding":
         """Checks what a public function was given.
 
         Args:
