@@ -52,7 +52,7 @@ def test_a_wrong_video_or_option_is_one_line(learnt, clips, tmp_path):
         learnt.embed_video(clips[0], pool="max")
     with pytest.raises(UserError, match="video: an empty list"):
         learnt.embed_video([])
-    with pytest.raises(UserError, match="frames=0: expected 1 or more"):
+    with pytest.raises(UserError, match="frames=0`: expected 1 or more"):
         learnt.embed_video(clips[0], frames=0)
 
 

@@ -98,7 +98,7 @@ def clear() -> None:
 
 
 def is_visible() -> bool:
-    """Whether an open line is shown: in a command, whose terminal is neither a pipe nor dumb, before
+    """Whether an open line is shown: in a command, not in a pipe, on a dumb terminal or after
     `silence`.
     """
     return _SHOWN.console() is not None

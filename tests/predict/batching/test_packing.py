@@ -132,12 +132,12 @@ def test_options_out_of_range_are_refused_by_the_call(bare, noise):
     for wrong, message in (
         (dict(batch_frames=0), "batch_frames=0`: expected 1 or more"),
         (dict(check="none"), "check: 'none', expected one of index, full"),
-        (dict(workers=-1), "workers=-1: expected 0 or more"),
+        (dict(workers=-1), "workers=-1`: expected 0 or more"),
     ):
         for call in (bare.stream, bare.predict, bare.encode_videos):
             with pytest.raises(UserError, match=message):
                 call(noise, **({} if call == bare.encode_videos else {"labels": LABELS}), **wrong)
-    with pytest.raises(TypeError, match="batch_frame"):
+    with pytest.raises(UserError, match="unknown argument batch_frame: did you mean batch_frames"):
         bare.predict(noise, LABELS, batch_frame=3)
 
 
