@@ -173,9 +173,11 @@ def write_scene_sets(
 
 def _pool(workers: int) -> Executor:
     # spawn, not fork: a process that has started JAX must not be forked
-    return ProcessPoolExecutor(
-        workers or os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=follow_parent
-    )
+    context = get_context("spawn")
+    with safe_path():
+        return ProcessPoolExecutor(
+            workers or os.cpu_count() or 1, mp_context=context, initializer=follow_parent
+        )
 
 
 def _write(scene_set: Scenes, folder: Path, clips: list[Clip]) -> int:
