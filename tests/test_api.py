@@ -89,8 +89,8 @@ def test_a_video_is_read_whole_or_to_a_size(folder):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(frames=0), "frames=0: expected 1 or more"),
-        (dict(size=0), "size=0: expected pixels, 1 to 4096"),
+        (dict(frames=0), "frames=0`: expected 1 or more"),
+        (dict(size=0), "size=0`: expected pixels, 1 to 4096"),
         (dict(preprocess="clip"), "preprocess=clip: without size nothing is scaled"),
         (dict(size=8, preprocess="no"), "preprocess: 'no', expected one of release, clip"),
     ],

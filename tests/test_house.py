@@ -19,7 +19,7 @@ ALLOWED = {
     "untrusted": set(),
     "clip": {"console", "installed", "untrusted"},
     "video": {"console", "installed", "untrusted"},
-    "scenes": {"video"},
+    "scenes": {"installed", "video"},
     "model": {"clip", "console", "untrusted"},
     "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches

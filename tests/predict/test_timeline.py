@@ -151,10 +151,13 @@ def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"window": 0.0}, "window=0.0: expected seconds"),
-        ({"window": 4.0, "stride": 5.0}, "stride=5.0: expected seconds, above 0, at most a window"),
-        ({"threshold": 0.0}, "threshold=0.0: expected a score"),
-        ({"frames": 0}, "frames=0: expected 1 or more"),
+        ({"window": 0.0}, "window=0.0`: expected seconds"),
+        (
+            {"window": 4.0, "stride": 5.0},
+            "stride=5.0`: expected seconds, above 0, at most a window",
+        ),
+        ({"threshold": 0.0}, "threshold=0.0`: expected a score"),
+        ({"frames": 0}, "frames=0`: expected 1 or more"),
     ],
 )
 def test_windows_out_of_range_are_reported(learnt, long, settings, message):

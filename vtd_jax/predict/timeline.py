@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from vtd_jax.errors import UserError
+from vtd_jax.fields import check_number, check_whole
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
 from vtd_jax.predict.programs import OnProgress
@@ -49,16 +49,20 @@ class Windows:
     threshold: float
 
     def __post_init__(self):
-        if self.frames < 1:
-            raise UserError(f"frames={self.frames}: expected 1 or more frames of a window")
-        if not 0 < self.window < float("inf"):
-            raise UserError(f"window={self.window}: expected seconds, above 0")
-        if self.stride is not None and not 0 < self.stride <= self.window:
-            raise UserError(
-                f"stride={self.stride}: expected seconds, above 0, at most a window ({self.window})"
-            )
-        if not 0 < self.threshold <= 1:
-            raise UserError(f"threshold={self.threshold}: expected a score above 0, at most 1")
+        window = check_number("window", self.window, "seconds, above 0")
+        most = f"seconds, above 0, at most a window ({self.window})"
+        checked = {
+            "frames": check_whole("frames", self.frames, "1 or more frames of a window"),
+            "window": window,
+            "threshold": check_number(
+                "threshold", self.threshold, "a score above 0, at most 1", most=1.0
+            ),
+        }
+        if self.stride is not None:
+            checked["stride"] = check_number("stride", self.stride, most, most=window)
+        for name, value in checked.items():
+            # the dataclass is frozen
+            object.__setattr__(self, name, value)
 
     @property
     def step(self) -> float:

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,26 +10,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
-from vtd_jax.console.consent import given
 from vtd_jax.errors import UserError
-from vtd_jax.fields import check_choice
+from vtd_jax.fields import check_choice, check_number, check_path, check_whole
 from vtd_jax.video import decode, limits, sampling
+from vtd_jax.video.clips.arguments import Video, described, local
 from vtd_jax.video.clips.by_index import has_index, read_by_index
-from vtd_jax.video.lists.addresses import Copy, is_address, named
-from vtd_jax.video.lists.find import find_videos
-from vtd_jax.video.lists.remote import fetched, holds_one
+from vtd_jax.video.lists.addresses import Copy, named
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
 # how far a file is looked at: by its index, or every frame
 CHECKS = ("index", "full")
-Video = str | os.PathLike | np.ndarray
 # side of a crop that may be asked for, pixels
 _LARGEST = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """T frames of a video, as `experiments.evaluate` would see them in its first view.
+
+    Two clips are equal only if they are one object: compare their arrays.
 
     Attributes:
       name: of the file, or its address; "frames" for an array.
@@ -165,14 +164,14 @@ def read_video(
       VideoError: there is no such file, or it is not a complete video.
       UserError: an option out of range, or `preprocess` without a size.
     """
-    if isinstance(path, np.ndarray):
-        raise UserError("path: an array, expected the path of a video file")
-    if frames < 1:
-        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"path: {described(path)}, expected the path of a video file")
+    check_path("path", path, "the path of a video file")
+    frames = check_whole("frames", frames, "1 or more frames of a video")
     if size is None and preprocess is not None:
         raise UserError(f"preprocess={preprocess}: without size nothing is scaled; give both")
-    if size is not None and not 1 <= size <= _LARGEST:
-        raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
+    if size is not None:
+        size = check_whole("size", size, f"pixels, 1 to {_LARGEST}", most=_LARGEST)
     fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
     return read_clip(local(path, download), frames, size or 0, fit=fit)
 
@@ -249,8 +248,8 @@ def check_frames(video: Any) -> None:
 
 def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
     check_frames(video)
-    if fps is not None and not fps > 0:
-        raise UserError(f"fps={fps}: expected frames a second, above 0")
+    if fps is not None:
+        check_number("fps", fps, "frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
     images = np.stack([_fitted(video[i], size, fit) for i in indices])
     seconds, duration = (None, None) if fps is None else (indices / fps, len(video) / fps)
@@ -274,67 +273,3 @@ def naming_copy(video: str | os.PathLike) -> Iterator[str]:
     except decode.VideoError as error:
         again = f"; its copy is {video}: remove it to copy the video again"
         raise type(error)(f"{error}{again}") from None
-
-
-def as_videos(videos: Any, download: bool | None = None) -> tuple[Iterable[Video], bool]:
-    """The videos of an argument that may be one or several; the flag is True for one.
-
-    A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
-    files that it matches. Addresses (`https://…`, `gs://…`) are copied first, see
-    `lists.remote.fetched`; one that cannot be copied raises when it is read. What is not a list is
-    taken as an iterator, whose videos are checked as they are drawn.
-
-    Args:
-      videos: one or several.
-      download: whether videos at addresses may be copied, see `consent.given`.
-
-    Raises:
-      UserError: anything else, a folder or glob without videos, or no consent to copy.
-    """
-    if is_address(videos):
-        with given(download):
-            [copies] = fetched([videos])
-        return copies, holds_one(videos, copies)
-    if isinstance(videos, str | os.PathLike):
-        text = os.fspath(videos)
-        is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
-        if is_glob or os.path.isdir(text):
-            return find_videos([text], "video"), False
-        return [videos], True
-    if isinstance(videos, np.ndarray) and videos.ndim == 4:
-        return [videos], True
-    # a set has no order, and a mapping is no list of its keys
-    others = np.ndarray | bytes | bytearray | Set | Mapping
-    if isinstance(videos, others) or not isinstance(videos, Iterable):
-        found = f"a {type(videos).__name__}"
-        if isinstance(videos, np.ndarray):
-            found = f"an array {list(videos.shape)}"
-        raise UserError(
-            f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these; or a folder, a glob or an iterator"
-        )
-    if not isinstance(videos, Sequence):
-        return (local(_checked(video), download) for video in videos), False
-    addresses = [video for video in map(_checked, videos) if is_address(video)]
-    # one question for all of them
-    with given(download):
-        copies = dict(zip(addresses, fetched(addresses, files_only=True)))
-    return [copies[video][0] if is_address(video) else video for video in videos], False
-
-
-def _checked(video: Any) -> Video:
-    if not isinstance(video, str | os.PathLike | np.ndarray):
-        raise UserError(
-            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
-        )
-    return video
-
-
-def local(video: Video, download: bool | None = None) -> Video:
-    """A video of this machine: of an address its copy, see `as_videos`."""
-    if not is_address(video):
-        return video
-    # a generator may call this: the answer holds for this video only, not where it is drawn
-    with given(download):
-        [[copy]] = fetched([video], files_only=True)
-    return copy

@@ -73,7 +73,7 @@ def test_bare_weights(tmp_path, state):
         UserError, match="`activation=gelu` contradicts OpenAI's own archive, which says quick_gelu"
     ):
         read_checkpoint(tmp_path / "n.safetensors", activation="gelu")
-    with pytest.raises(UserError, match="head_width 0, expected a positive whole number"):
+    with pytest.raises(UserError, match="head_width=0`: expected 1 or more channels"):
         read_checkpoint(path, head_width=0)
 
 

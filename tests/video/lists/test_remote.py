@@ -13,7 +13,8 @@ from support.terminal import Terminal
 from vtd_jax.errors import UserError
 from vtd_jax.scenes.render import write_mp4
 from vtd_jax.untrusted import limits
-from vtd_jax.video.clip import as_videos, read_clip
+from vtd_jax.video.clip import read_clip
+from vtd_jax.video.clips.arguments import as_videos
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.lists import addresses, remote, servers
 from vtd_jax.video.lists.find import find_videos

@@ -11,7 +11,8 @@ from vtd_jax.predict.batching.options import Encoding
 from vtd_jax.predict.batching.packing import Packer
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
-from vtd_jax.video.clip import Clip, Video, read_clip
+from vtd_jax.video.clip import Clip, read_clip
+from vtd_jax.video.clips.arguments import Video
 from vtd_jax.video.clips.processes import Processes
 from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.read_ahead import read_ahead
