@@ -26,6 +26,7 @@ def folder(tmp_path_factory) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name, folder, monkeypatch):
     monkeypatch.chdir(folder)

@@ -172,6 +172,7 @@ def test_figures_are_made_and_saved_in_one_place():
             )
 
 
+@pytest.mark.slow
 def test_no_tensorflow_and_no_torch_import():
     for folder in ("vtd_jax", "experiments", "data"):
         for path in (ROOT / folder).rglob("*.py"):

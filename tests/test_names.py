@@ -49,6 +49,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+@pytest.mark.slow
 def test_no_message_of_the_library_names_a_flag_or_a_command():
     found = []
     for path in sorted(set(ROOT.rglob("*.py")) - SCRIPTS):
@@ -62,6 +63,7 @@ def test_no_message_of_the_library_names_a_flag_or_a_command():
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 def test_names_are_chosen_as_a_message_is_made_not_as_a_module_is_read():
     found = []
     for path in sorted(ROOT.rglob("*.py")):

@@ -29,6 +29,7 @@ def _unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_a_video_is_the_mean_of_its_unit_frames(learnt, clips):
     frames = np.stack([read_clip(clip, 4, learnt.size, fit=learnt.fit).frames for clip in clips])
     raw = np.asarray(learnt.model.encode_frames(frames))
@@ -56,6 +57,7 @@ def test_a_wrong_video_or_option_is_one_line(learnt, clips, tmp_path):
         learnt.embed_video(clips[0], frames=0)
 
 
+@pytest.mark.slow
 def test_frames_of_any_size_are_encoded_as_those_of_videos(learnt, noise):
     scaled = read_clip(noise, len(noise), learnt.size, fit=learnt.fit).frames
     expected = np.asarray(learnt.model.encode_frames(scaled[None]))[0]
@@ -77,6 +79,7 @@ def test_other_arrays_are_refused(learnt, frames):
         learnt.encode_frames(frames)
 
 
+@pytest.mark.slow
 def test_texts_are_the_codebook_at_unit_length(learnt):
     codes = np.asarray(learnt.encode_words(LABELS))
     found = learnt.embed_text(LABELS)

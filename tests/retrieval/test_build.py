@@ -120,6 +120,7 @@ def test_ctrl_c_keeps_every_encoded_video(clips, plain, tmp_path, seen):
     assert _same(Index.open(tmp_path / "index"), Index.build(tmp_path / "b", [clips], plain)) == 7
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_videos_that_changed_are_encoded_again(clips, plain, tmp_path, seen):
     folder = tmp_path / "index"
@@ -212,6 +213,7 @@ def test_damage_is_named_and_repaired(name, damage, said, clips, plain, tmp_path
     assert {one.clip.name for one in found} == {one.clip.name for one in expected}
 
 
+@pytest.mark.slow
 def test_other_settings_are_refused(clips, plain, tmp_path):
     folder = tmp_path / "index"
     _run(folder, [clips / "0.mp4"], plain, frames=2)

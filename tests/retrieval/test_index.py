@@ -90,6 +90,7 @@ def test_blocks_of_several_sizes_find_the_same(index, monkeypatch):
             _assert_same(hits, others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [None, WORDS])
 @pytest.mark.parametrize("kind", ["index", "fused_index"])
 def test_labels_score_as_those_of_the_videos(kind, vocabulary, request, made):
@@ -110,6 +111,7 @@ def test_labels_score_as_those_of_the_videos(kind, vocabulary, request, made):
     assert json.dumps(results[-1].to_dict(2))
 
 
+@pytest.mark.slow
 def test_what_is_learnt_only_from_texts_reads_the_index_of_its_clip(index, made):
     learnt = predictor(text_prompts=2, text_depth=2, pooling="mean")
     found = Index.open(index.folder, learnt)
@@ -119,6 +121,7 @@ def test_what_is_learnt_only_from_texts_reads_the_index_of_its_clip(index, made)
     assert [hit.video for hit in found.search("a dog", 2)]
 
 
+@pytest.mark.slow
 def test_fusion_takes_the_names_of_training_or_words(fused_index, fused):
     by_names = fused_index.search("a dog")
     assert by_names == fused_index.search("a dog", vocabulary=None)
@@ -208,6 +211,7 @@ def test_a_name_that_an_index_says_is_no_consent(index, tmp_path, monkeypatch):
         assert loaded.pop() == (source, settings, str(tmp_path / "index.json"))
 
 
+@pytest.mark.slow
 def test_the_index_of_a_name_loads_it_and_finds_what_is_shown(tmp_path, made):
     built = Index.build(tmp_path / "index", [made / "0.mp4"], "tiny", frames=2)
     assert built.about.model == "tiny"

@@ -116,6 +116,7 @@ def test_a_manifest_of_something_else_is_one_line(folder):
     _refused(folder, "a pipe")
 
 
+@pytest.mark.slow
 def test_more_shards_than_there_are(folder):
     manifest = json.loads((folder / "index.json").read_text())
     shards = manifest["about"]["shards"]

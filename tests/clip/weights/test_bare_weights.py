@@ -37,6 +37,7 @@ def bare(config: CLIPConfig, path: Path, order=lambda state: state) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_bare_weights(tmp_path, state):
     narrow = {"text_layers": 1, "vocab_size": 96, "context_length": 8}
     wide = CLIPConfig(32, 32, 1, 1280, 16, 64, **narrow, vision_head_width=80)

@@ -159,6 +159,7 @@ def check_company(model: Predictor, files, labels) -> None:
         np.testing.assert_allclose(one.features, other.features, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_the_tiny_clip_gives_the_same_words_in_company(tmp_path):
     files = [make_video(tmp_path / f"{n}.mp4", n, width=48 + 2 * n) for n in (3, 9, 20, 30)]
     model = load("tiny", devices=jax.devices()[:1])
