@@ -4,13 +4,14 @@ import dataclasses
 import difflib
 import inspect
 import math
+import operator
 import re
 import types
 import typing
 from collections.abc import Mapping
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.printable import brief
 
 # of a text field (a path may have 4096), and of a group with free keys, such as splits
@@ -184,6 +185,29 @@ def check_choice(field: str, value: Any, allowed: tuple) -> None:
     """Raises a `UserError` if the value of a field is not allowed."""
     if value not in allowed:
         raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")
+
+
+def check_whole(argument: str, value: Any, least: int) -> int:
+    """An argument that counts something, as an int; whole numbers of NumPy are taken, too.
+
+    Args:
+      argument: its name.
+      value: as it was given.
+      least: that it may be.
+
+    Raises:
+      UserError: no whole number, or a smaller one.
+    """
+    try:
+        # a bool is an int
+        number = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise UserError(
+            f"{setting(argument, brief(value))}: expected a whole number, {least} or more"
+        )
+    return number
 
 
 def check_ranges(group: str, config: Any, **ranges: tuple[float, float]) -> None:

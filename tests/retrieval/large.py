@@ -13,7 +13,8 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.predict.loading import load
 from vtd_jax.retrieval.encoder import encoder_fingerprint
-from vtd_jax.retrieval.store import Contents, Row, with_shard, write_contents
+from vtd_jax.retrieval.shard_files import Row, with_shard
+from vtd_jax.retrieval.store import Contents, write_contents
 
 # small towers, but features as wide as those of a ViT-B
 WIDE = CLIPConfig(512, 32, 1, 64, 16, 64, text_layers=1)

@@ -13,7 +13,7 @@ from support.video_files import make_video
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.retrieval import build as building
-from vtd_jax.retrieval import sources, store
+from vtd_jax.retrieval import shard_files, sources
 from vtd_jax.retrieval.build import build
 from vtd_jax.retrieval.index import Index
 
@@ -60,7 +60,7 @@ def _same(one, other):
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_an_index_grows_and_old_shards_stay(clips, plain, tmp_path, seen):
+def test_an_index_grows_and_full_shards_stay(clips, plain, tmp_path, seen):
     folder = tmp_path / "index"
     first = [clips / f"{number}.mp4" for number in range(4)]
     done = _run(folder, first, plain)
@@ -74,8 +74,13 @@ def test_an_index_grows_and_old_shards_stay(clips, plain, tmp_path, seen):
     assert (done.added, done.unchanged, done.changed, done.clips) == (3, 4, 0, 7)
     assert sorted(seen) == ["4.mp4", "5.mp4", "6.mp4"]
     after = _files(folder)
-    assert all(after[name] == before[name] for name in before if name != "index.json")
+    # the last one, of one clip, went into the next
+    assert sorted(name[:5] for name in after) == ["00000"] * 2 + ["00002"] * 2 + ["00003"] * 2 + [
+        "index"
+    ]
+    assert all(after[name] == before[name] for name in before if name.startswith("00000"))
     found = Index.open(folder, plain)
+    assert found.check() == 7
     assert sorted(one.clip.name for one in found) == sorted(map(str, clips.rglob("*.mp4")))
     # nothing to do changes nothing
     seen.clear()
@@ -264,7 +269,9 @@ def test_one_process_writes(clips, plain, tmp_path, seen):
 
 
 def test_a_model_that_float16_does_not_hold(clips, plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "as_float16", lambda x, name: store.as_float16(x * 1e9, name))
+    monkeypatch.setattr(
+        building, "as_float16", lambda x, name: shard_files.as_float16(x * 1e9, name)
+    )
     with pytest.raises(UserError, match=r"0\.mp4: frame features up to .*e\+.* as float16"):
         _run(tmp_path / "index", [clips], plain)
 

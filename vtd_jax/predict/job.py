@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_whole
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.printable import utf8
 from vtd_jax.video.clip import Clip
@@ -58,8 +59,8 @@ def check_on_error(on_error: str) -> None:
 
 def check_runner_ups(runner_ups: int | None) -> None:
     """Raises a `UserError` for a number of further words that is out of its range."""
-    if runner_ups is not None and runner_ups < 0:
-        raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
+    if runner_ups is not None:
+        check_whole("runner_ups", runner_ups, 0)
 
 
 class Job(NamedTuple):

@@ -1,7 +1,9 @@
 """Which model made an index, and which models can read it."""
 
 import contextlib
+import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import numpy as np
 from vtd_jax.cache.frame_features import tower_fingerprint
 from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
 from vtd_jax.console.consent import found_in
-from vtd_jax.errors import UserError, setting
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.fingerprints import fingerprint_all
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
+from vtd_jax.printable import listed
 from vtd_jax.retrieval.store import FILE, Contents
 
+_LOAD = inspect.signature(load)
 # settings of `load` that change frame features, and that weights alone do not say
 SETTINGS = ("preprocess", "dtype", "activation", "head_width")
 
@@ -36,6 +40,26 @@ def encoder_fingerprint(predictor: Predictor) -> str:
         model.config.visual_depth if prompts else 0,
     ]
     return fingerprint_all([about, *map(np.asarray, jax.device_get(prompts))])
+
+
+def check_settings(model: Any, settings: Mapping[str, Any]) -> None:
+    """Refuses settings that would not be read.
+
+    Args:
+      model: a `Predictor`, a source for `load`, or None.
+      settings: of `load`, to load it with.
+
+    Raises:
+      UserError: settings of a model that is loaded already.
+      TypeError: `load` has no such setting.
+    """
+    _LOAD.bind(model, **settings)
+    given = [name for name, value in settings.items() if value not in (None, ())]
+    if isinstance(model, Predictor) and given:
+        raise UserError(
+            f"{listed([setting(name) for name in given])}: for a model that is loaded here, and "
+            f"{setting('model')} is loaded already; give it to {function('load')}"
+        )
 
 
 def check_encoder(folder: Path, contents: Contents, predictor: Predictor) -> None:
