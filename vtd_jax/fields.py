@@ -187,27 +187,38 @@ def check_choice(field: str, value: Any, allowed: tuple) -> None:
         raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")
 
 
-def check_whole(argument: str, value: Any, least: int) -> int:
-    """An argument that counts something, as an int; whole numbers of NumPy are taken, too.
+def check_whole(
+    argument: str, value: Any, expected: str, *, least: int = 1, most: int = 2**31 - 1
+) -> int:
+    """An argument that is a whole number, Python's or NumPy's, as an `int`.
 
     Args:
       argument: its name.
-      value: as it was given.
-      least: that it may be.
+      value: given for it.
+      expected: for the message, e.g. "1 or more frames of a video".
+      least, most: its range.
 
     Raises:
-      UserError: no whole number, or a smaller one.
+      UserError: another kind of value (also True and False), or one out of range.
     """
     try:
-        # a bool is an int
-        number = least - 1 if isinstance(value, bool) else operator.index(value)
+        found = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        number = least - 1
-    if number < least:
-        raise UserError(
-            f"{setting(argument, brief(value))}: expected a whole number, {least} or more"
-        )
-    return number
+        found = None
+    if found is None or not least <= found <= most:
+        kind = ", a whole number" if found is None else ""
+        raise UserError(f"{setting(argument, brief(value))}: expected {expected}{kind}")
+    return found
+
+
+def check_known(given: typing.Iterable[str], known: typing.Iterable[str]) -> None:
+    """Raises a `UserError` for the name of an argument that is none of the known ones."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            raise UserError(f"unknown argument {name}: {meant}")
 
 
 def check_ranges(group: str, config: Any, **ranges: tuple[float, float]) -> None:

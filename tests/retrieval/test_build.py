@@ -13,6 +13,7 @@ from support.small_model import LABELS
 from support.video_files import make_video
 from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
+from vtd_jax.predict.job import Encoded
 from vtd_jax.retrieval import build as building
 from vtd_jax.retrieval import shard_files
 from vtd_jax.retrieval.build import build
@@ -159,7 +160,7 @@ def test_a_longer_video_than_any_is_kept(clips, plain, tmp_path, monkeypatch):
         for one in encode(self, videos, **options):
             seconds = np.array([-1.0, 0.5, 2e9, 3e9])
             clip = dataclasses.replace(one.clip, seconds=seconds, duration=4e9, note="x" * 5000)
-            yield one._replace(clip=clip)
+            yield Encoded(clip, one.features)
 
     monkeypatch.setattr(type(plain), "encode_videos", odd)
     _run(tmp_path / "index", [clips / "0.mp4"], plain)

@@ -60,7 +60,7 @@ def check_on_error(on_error: str) -> None:
 def check_runner_ups(runner_ups: int | None) -> None:
     """Raises a `UserError` for a number of further words that is out of its range."""
     if runner_ups is not None:
-        check_whole("runner_ups", runner_ups, 0)
+        check_whole("runner_ups", runner_ups, "0 or more", least=0)
 
 
 class Job(NamedTuple):

@@ -285,6 +285,8 @@ class _Builder:
                     features = as_float16(one.features, str(source.video))
                     writer.add(features, row_of(source, one.clip, writer.root(source.root)))
                 self._on_video(str(source.video), failed[-1][1] if isinstance(one, Failure) else "")
+            # all that should leave has left
+            writer.leaving = {}
             writer.compact()
         except UserError:
             writer.write()

@@ -14,13 +14,14 @@ from vtd_jax.cache.frame_features import tower_fingerprint
 from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
 from vtd_jax.console.consent import found_in
 from vtd_jax.errors import UserError, function, setting
+from vtd_jax.fields import check_known
 from vtd_jax.fingerprints import fingerprint_all
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import listed
 from vtd_jax.retrieval.store import FILE, Contents
 
-_LOAD = inspect.signature(load)
+_SETTINGS = [name for name in inspect.signature(load).parameters if name != "source"]
 # settings of `load` that change frame features, and that weights alone do not say
 SETTINGS = ("preprocess", "dtype", "activation", "head_width")
 
@@ -50,15 +51,19 @@ def check_settings(model: Any, settings: Mapping[str, Any]) -> None:
       settings: of `load`, to load it with.
 
     Raises:
-      UserError: settings of a model that is loaded already.
-      TypeError: `load` has no such setting.
+      UserError: a setting that `load` does not have, or one of a model that is loaded already.
     """
-    _LOAD.bind(model, **settings)
-    given = [name for name, value in settings.items() if value not in (None, ())]
+    check_known(settings, _SETTINGS)
+    # consent is for videos at addresses, too
+    given = [
+        setting(name)
+        for name, value in settings.items()
+        if value not in (None, ()) and name != "download"
+    ]
     if isinstance(model, Predictor) and given:
         raise UserError(
-            f"{listed([setting(name) for name in given])}: for a model that is loaded here, and "
-            f"{setting('model')} is loaded already; give it to {function('load')}"
+            f"{listed(given)}: for a model that is loaded here, and {setting('model')} is loaded "
+            f"already; give it to {function('load')}"
         )
 
 

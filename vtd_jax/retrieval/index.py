@@ -72,8 +72,8 @@ class Index:
             `Predictor`.
 
         Raises:
-          UserError: no index, a damaged one, or settings beside a `Predictor`.
-          TypeError: a setting that `vtd_jax.load` does not have.
+          UserError: no index, a damaged one, settings beside a `Predictor`, or one that
+            `vtd_jax.load` does not have.
         """
         check_settings(model, settings)
         return cls(Reader.open(Path(folder)), model, settings)
@@ -112,8 +112,7 @@ class Index:
 
         Raises:
           UserError: no videos, a folder of something else, an index of another model or number of
-            frames, or settings beside a `Predictor`.
-          TypeError: a setting that `vtd_jax.load` does not have.
+            frames, settings beside a `Predictor`, or one that `vtd_jax.load` does not have.
         """
         check_settings(model, settings)
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
@@ -194,7 +193,7 @@ class Index:
           UserError: a text that is empty, repeated or too long; a pooling that compares labels with
             each other; fusion without words; or a damaged file.
         """
-        top = check_whole("top", top, 1)
+        top = check_whole("top", top, "1 or more clips")
         predictor = self.predictor
         config, single = predictor.model.config, isinstance(texts, str)
         given = [texts] if isinstance(texts, str) else list(texts)
@@ -232,7 +231,7 @@ class Index:
         Raises:
           UserError: a video that cannot be read, or a damaged file.
         """
-        top = check_whole("top", top, 1)
+        top = check_whole("top", top, "1 or more clips")
         encoded = self.predictor.encode_videos([video], frames=self.frames, fps=fps, workers=0)
         (example,) = encoded
         if isinstance(example, Failure):
