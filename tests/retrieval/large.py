@@ -29,7 +29,7 @@ def write(folder: Path, clips: int, frames: int = 16, planted: int = 0) -> Path:
     code = np.asarray(predictor.encode_words((QUERY,)))[0]
     index.mkdir()
     contents = Contents(
-        encoder_fingerprint(predictor), frames, 512, str(weights), "", "", {}, ("/videos",)
+        encoder_fingerprint(predictor.model), frames, 512, str(weights), "", "", {}, ("/videos",)
     )
     rng, shards = np.random.default_rng(0), []
     base = rng.standard_normal((contents.clips_a_shard, frames, 512), dtype=np.float32)

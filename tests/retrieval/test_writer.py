@@ -33,7 +33,8 @@ def folder(tmp_path, plain, monkeypatch):
     monkeypatch.setattr(store, "_CLIPS", 4)
     width = plain.model.clip.config.embed_dim
     write_contents(
-        tmp_path, Contents(encoder_fingerprint(plain), FRAMES, width, "tiny", "", "", {}, ("/v",))
+        tmp_path,
+        Contents(encoder_fingerprint(plain.model), FRAMES, width, "tiny", "", "", {}, ("/v",)),
     )
     return tmp_path
 
@@ -290,7 +291,10 @@ def test_another_model_does_not_take_over_an_open_index(folder, plain):
     index = Index.open(folder, plain)
     contents = read_contents(folder)
     other = store.dataclasses.replace(
-        contents, encoder=encoder_fingerprint(predictor(normalization="clip")), shards=(), sizes={}
+        contents,
+        encoder=encoder_fingerprint(predictor(normalization="clip").model),
+        shards=(),
+        sizes={},
     )
     write_contents(folder, other)
     _add(folder, 2)

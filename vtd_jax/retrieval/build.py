@@ -157,7 +157,7 @@ def _empty(
 ) -> Contents:
     kept = {name: settings[name] for name in SETTINGS if settings.get(name) is not None}
     return Contents(
-        encoder=encoder_fingerprint(predictor),
+        encoder=encoder_fingerprint(predictor.model),
         frames=predictor.frames if frames is None else frames,
         width=predictor.model.clip.config.embed_dim,
         model=utf8(source) or "a model in memory",

@@ -1,6 +1,7 @@
 """The files of an index's shards: written, checked and read."""
 
 import dataclasses
+import hashlib
 import itertools
 import json
 import os
@@ -23,7 +24,7 @@ from vtd_jax.retrieval.sources import Source
 from vtd_jax.retrieval.store import Contents, Shard, file_names
 from vtd_jax.untrusted.json_text import Count, Whole, parse_json
 from vtd_jax.untrusted.limits import NAME_CHARACTERS, SMALL_JSON_BYTES, TEXT_CHARACTERS
-from vtd_jax.untrusted.regular_files import read_bytes
+from vtd_jax.untrusted.regular_files import open_regular, read_bytes
 from vtd_jax.video.clip import Clip
 
 # of a video; what a broken file claims beyond is cut off
@@ -51,6 +52,7 @@ class Row:
       indices: places of the T encoded frames in the video.
       seconds: their times.
       note: what is odd about the file; "" for nothing.
+      sha256: of the file's bytes; "" where they were not read.
     """
 
     root: Count
@@ -62,6 +64,7 @@ class Row:
     indices: list[Count]
     seconds: list[_Seconds]
     note: _Text = ""
+    sha256: Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")] = ""
 
 
 def row_of(source: Source, clip: Clip, root: int) -> Row:
@@ -83,7 +86,17 @@ def row_of(source: Source, clip: Clip, root: int) -> Row:
         indices=np.asarray(clip.indices).tolist(),
         seconds=np.clip(seconds, 0.0, SECONDS).tolist(),
         note=utf8(clip.note)[:TEXT_CHARACTERS],
+        sha256=_sha256(source.video),
     )
+
+
+def _sha256(video: Path) -> str:
+    """Of a file's bytes, in hex; "" if it has just been removed."""
+    try:
+        with open_regular(video, "video") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, UserError):
+        return ""
 
 
 class Damaged(UserError):
