@@ -166,9 +166,45 @@ def test_what_cannot_be_searched_is_one_line(index, tmp_path, plain):
     with pytest.raises(UserError, match=r"no index\.json in it"):
         Index.open(tmp_path, plain)
     soft = Index.open(index.folder, predictor(pooling="softmax_mean"))
-    with pytest.raises(UserError, match="compares labels with each other"):
+    with pytest.raises(UserError, match="`pooling=softmax_mean`: compares labels with"):
         soft.search("a dog")
     assert len(list(soft.classify(LABELS))) == 7
+
+
+@pytest.mark.parametrize("value", [-1, -(10**30), 10**30, True])
+def test_numbers_are_checked_by_the_call_itself(index, made, value):
+    for call in (
+        lambda: index.classify(LABELS, runner_ups=value),
+        lambda: index.search("a dog", top=value),
+        lambda: index.similar(made / "0.mp4", top=value),
+        lambda: index.predictor.explain(made / "0.mp4", LABELS, runner_ups=value),
+    ):
+        with pytest.raises(UserError, match=r"`(top|runner_ups)=.*: expected [01] or more"):
+            call()
+
+
+@pytest.mark.parametrize("value", [3, 2**31 - 1])
+def test_whole_numbers_of_any_size(index, value):
+    assert len(index.search("a dog", top=value)) == min(value, 7)
+    for result in index.classify(LABELS, runner_ups=value):
+        assert len(result.words[0]) == min(value + 1, len(LABELS))
+
+
+def test_settings_beside_a_loaded_model_are_refused(index, plain, tmp_path, made):
+    said = r"`templates`, `pooling`: for a model that is loaded here, and `model` is loaded already"
+    settings = dict(templates=["a {}."], pooling="mean")
+    with pytest.raises(UserError, match=said):
+        Index.open(index.folder, plain, **settings)
+    with pytest.raises(UserError, match=said):
+        Index.build(tmp_path / "index", [made], plain, **settings)
+    assert not (tmp_path / "index").exists()
+    # what says nothing is no setting
+    assert len(Index.open(index.folder, plain, templates=(), pooling=None)) == 7
+    for model in (plain, "tiny", None):
+        with pytest.raises(UserError, match=r"argument template: did you mean templates\?"):
+            Index.open(index.folder, model, template="a {}.")
+    with pytest.raises(UserError, match="unknown argument source"):
+        Index.build(tmp_path / "index", [made], source="tiny")
 
 
 def test_another_image_tower_is_refused(index, fused_index):

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 import vtd_jax
 from vtd_jax.cache.folder import check_ours
@@ -76,11 +76,14 @@ class Stored:
         index[: len(chosen)] = chosen
         real = np.arange(rows) < len(chosen)
         return {
-            "features": np.stack([self._shards[i // SHARD][i % SHARD] for i in index.tolist()]),
+            "features": np.stack([self._of(i) for i in index.tolist()]),
             "label": np.where(real, self._labels[index], 0).astype(np.int32),
             "weight": real.astype(np.float32),
             "index": np.where(real, index, -1),
         }
+
+    def _of(self, video: int) -> Float32[np.ndarray, "..."]:
+        return self._shards[video // SHARD][video % SHARD]
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Every video once, in the order of the records; the last batch is padded."""

@@ -66,7 +66,7 @@ def _videos(source: str, flag: str) -> list[Path]:
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():
-            videos.update(dict.fromkeys(_walk(match)))
+            videos.update(dict.fromkeys(videos_in(match)))
         elif is_video(match) or "**" not in source:
             videos[match] = None
     if not videos:
@@ -75,7 +75,7 @@ def _videos(source: str, flag: str) -> list[Path]:
 
 
 def _in_folder(folder: Path, where: str) -> list[Path]:
-    videos = _walk(folder)
+    videos = videos_in(folder)
     if not videos:
         raise UserError(
             f"{where}: no videos in this folder, expected files that end in "
@@ -84,8 +84,11 @@ def _in_folder(folder: Path, where: str) -> list[Path]:
     return videos
 
 
-def _walk(folder: Path) -> list[Path]:
-    """The videos of a folder and those below, by path; hidden files are left out."""
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder and those below, by path; none for what is no folder.
+
+    Hidden files are left out, and folders that cannot be read.
+    """
     return sorted(
         Path(parent) / name
         for parent, _, names in os.walk(folder)
