@@ -119,6 +119,10 @@ def test_every_package_has_its_wall():
             "vtd_jax.predict.loading",
             ("optax", "orbax", "tensorstore", "tensorflow_datasets", "grain", "rich", "tensorflow"),
         ),
+        (
+            "vtd_jax.retrieval.index",
+            ("optax", "orbax", "tensorstore", "tensorflow_datasets", "grain", "tensorflow"),
+        ),
         ("vtd_jax.train.config", ("jax", "flax", "optax", "orbax", "tensorflow_datasets")),
     ],
 )

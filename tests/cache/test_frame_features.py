@@ -13,8 +13,9 @@ from support import small_run
 from support.helpers import SMALL, random_state
 from support.small_model import small_model
 from vtd_jax.cache import frame_features
-from vtd_jax.cache.frame_features import FeatureStore, tower_fingerprint
+from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.cache.shards import write_rows
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError

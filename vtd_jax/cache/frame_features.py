@@ -17,11 +17,11 @@ from jaxtyping import Array, Float, Float32
 import vtd_jax
 from vtd_jax.cache.folder import check_ours
 from vtd_jax.cache.shards import ENDING, make_folder, read_rows, write_rows
-from vtd_jax.clip.weights.params import state_from_clip
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder
-from vtd_jax.fingerprints import fingerprint, fingerprint_all
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
@@ -43,18 +43,6 @@ PAUSE = 10.0
 _FORMAT = 3
 # what messages call the rows
 _WHAT = "frame features"
-
-
-def tower_fingerprint(model: VTDCLIP) -> str:
-    """The fingerprint of the image tower, its dtype and normalization.
-
-    It does not depend on the layout of the layers: weights are taken under OpenAI's names.
-    """
-    visual = {
-        name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")
-    }
-    about = [repr(model.clip.config), str(model.clip.visual.dtype), model.config.normalization]
-    return fingerprint_all([about + list(visual), *visual.values()])
 
 
 class Stored:

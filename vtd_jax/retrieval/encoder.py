@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from vtd_jax.cache.frame_features import tower_fingerprint
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
 from vtd_jax.console.consent import found_in
 from vtd_jax.errors import UserError, function, setting
