@@ -6,11 +6,14 @@ Examples:
   python -m experiments.index clips/ --out=clips.index --drop_missing
   python -m experiments.search clips.index 'a dog catches a frisbee'
 
-FOLDER is a folder, a file or a glob. The same command resumes after an interruption, and later
-adds what is new: videos of the index are read again only if their size or time of change differs.
-Videos that are gone stay in the index, and are counted; --drop_missing takes them out. A video that
-cannot be read is reported and counted, the others are finished, and the exit status is 2. An index
-has one encoder, number of frames and preprocessing; those of an existing one are the default.
+FOLDER is a folder, a file, a glob, or an address (https://… of a file; gs://… and s3://… also of
+folders), whose videos are copied into the cache first, after a question or with --download. The
+same command resumes after an interruption, and later adds what is new: videos of the index are read
+again only if their size or time of change differs. Videos that are gone stay in the index, and are
+counted; --drop_missing takes them out, the last ones of a folder, too, but not those of a folder
+that is not there. A video that cannot be read is reported and counted, the others are finished, and
+the exit status is 2. An index has one encoder, number of frames and preprocessing; those of an
+existing one are the default.
 """
 
 from pathlib import Path

@@ -26,6 +26,7 @@ def folder(tmp_path_factory) -> Path:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name, folder, monkeypatch):
     monkeypatch.chdir(folder)
@@ -89,8 +90,8 @@ def test_a_video_is_read_whole_or_to_a_size(folder):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (dict(frames=0), "frames=0: expected 1 or more"),
-        (dict(size=0), "size=0: expected pixels, 1 to 4096"),
+        (dict(frames=0), "frames=0`: expected 1 or more"),
+        (dict(size=0), "size=0`: expected pixels, 1 to 4096"),
         (dict(preprocess="clip"), "preprocess=clip: without size nothing is scaled"),
         (dict(size=8, preprocess="no"), "preprocess: 'no', expected one of release, clip"),
     ],

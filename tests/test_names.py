@@ -5,11 +5,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import vtd_jax
 from experiments.common.spelling import flag_names
 from vtd_jax.errors import Names, UserError, function, named_by, names, setting
+from vtd_jax.fields import check_whole
 from vtd_jax.video.workers import process_map
 
 ROOT = Path(vtd_jax.__file__).parent
@@ -49,6 +51,7 @@ def _texts(path: Path) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
+@pytest.mark.slow
 def test_no_message_of_the_library_names_a_flag_or_a_command():
     found = []
     for path in sorted(set(ROOT.rglob("*.py")) - SCRIPTS):
@@ -62,6 +65,7 @@ def test_no_message_of_the_library_names_a_flag_or_a_command():
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 def test_names_are_chosen_as_a_message_is_made_not_as_a_module_is_read():
     found = []
     for path in sorted(ROOT.rglob("*.py")):
@@ -144,3 +148,18 @@ def test_worker_processes_use_the_names_of_the_command(flags, message):
     with named_by(flag_names(flags)):
         (outcome,) = process_map(_refuse, ["a"], 1)
     assert str(outcome.error) == f"a: replace it with {message}"
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 0, 1.0, 2.5, True, "3", None, float("nan"), [1], np.float32(2), np.bool_(1), {}]
+)
+def test_a_count_that_is_none_is_named_as_the_user_knows_it(value):
+    with pytest.raises(UserError, match=r"^`top=.*`: expected 1 or more clips"):
+        check_whole("top", value, "1 or more clips")
+    with named_by(flag_names(["top"])), pytest.raises(UserError, match=r"^--top=.*: expected 1"):
+        check_whole("top", value, "1 or more clips")
+
+
+def test_counts_of_any_kind_are_ints():
+    for value in (3, np.int64(3), np.uint8(3), np.array(3)):
+        assert type(check_whole("top", value, "1 or more clips")) is int

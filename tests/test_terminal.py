@@ -80,6 +80,7 @@ def test_what_moves_a_terminal_is_escaped(text, message):
     assert [line.split()[-1] for line in lines[2:3] + lines[4:5]] == ["n", "1"]
 
 
+@pytest.mark.slow
 def test_what_is_too_long_is_shortened_in_the_middle(capsys):
     path = ("/" + "/".join(["folder" * 40] * 17))[:4095]
     assert shown(f"{path}: one, {path}: two") == f"{path}: one, {path}: two"
@@ -172,6 +173,7 @@ def test_into_a_pipe_rows_end_with_their_text():
     assert [line for line in lines if line.endswith(" ")] == []
 
 
+@pytest.mark.slow
 def test_every_line_for_people_goes_through_one_helper():
     """A bare `print` would hand a name's control characters to the terminal."""
     # these print what they made up themselves, or count on one line; the example runs without this

@@ -114,3 +114,22 @@ def test_texts_have_an_end():
         UserError, match=r"labels.txt:3: 'xx.*a text of 4,097 characters, expected at most 4,096"
     ):
         texts.check_lengths(["a", "x" * 4097], ["labels.txt:1", "labels.txt:3"])
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["dog ", "a", "1", "😂", "綱引き", "e\u0301", "ᾂ", "the  \n quick\tbrown fox ", "\u3000猫"],
+)
+def test_the_beginning_of_a_text_has_all_tokens_that_are_read(word):
+    text = "  " + word * 5000
+    found = texts.beginning(text)
+    assert len(found) <= 4096 < len(text)
+    # CLIP reads 75 and two marks
+    assert encode([found])[0][:75] == encode([text])[0][:75]
+
+
+def test_the_beginning_is_found_in_any_text():
+    assert texts.beginning(" as  it is ") == " as  it is "
+    assert texts.beginning(" " * 200_000 + "a dog" + "\n" * 5000) == "a dog"
+    assert texts.beginning("\t" * 10**7) == ""
+    assert texts.beginning("x" * 10**8) == "x" * 4096

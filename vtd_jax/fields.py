@@ -1,16 +1,21 @@
-"""Nested fields of a config: flattened, built into typed dataclasses, and close names of typos."""
+"""Nested fields of a config: flattened, built into typed dataclasses, and close names of typos; and
+checks of single values, fields or arguments of the library.
+"""
 
 import dataclasses
 import difflib
 import inspect
 import math
+import numbers
+import operator
+import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping, Set, Sized
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.printable import brief
 
 # of a text field (a path may have 4096), and of a group with free keys, such as splits
@@ -182,8 +187,107 @@ def _check_text(value: str, where: str) -> None:
 
 def check_choice(field: str, value: Any, allowed: tuple) -> None:
     """Raises a `UserError` if the value of a field is not allowed."""
-    if value not in allowed:
+    # an array compares element by element
+    if not isinstance(value, Hashable) or value not in allowed:
         raise UserError(f"{field}: {brief(value)}, expected one of {', '.join(map(str, allowed))}")
+
+
+def check_whole(
+    argument: str, value: Any, expected: str, *, least: int = 1, most: int = 2**31 - 1
+) -> int:
+    """An argument that is a whole number, Python's or NumPy's, as an `int`.
+
+    Args:
+      argument: its name.
+      value: given for it.
+      expected: for the message, e.g. "1 or more frames of a video".
+      least, most: its range.
+
+    Raises:
+      UserError: another kind of value (also True and False), or one out of range.
+    """
+    try:
+        found = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        found = None
+    if found is None or not least <= found <= most:
+        kind = ", a whole number" if found is None else ""
+        raise UserError(f"{setting(argument, brief(value))}: expected {expected}{kind}")
+    return found
+
+
+def check_number(
+    argument: str, value: Any, expected: str, *, above: float = 0.0, most: float = math.inf
+) -> float:
+    """An argument that is a finite number, Python's or NumPy's, as a `float`.
+
+    Args:
+      argument, value, expected: as for `check_whole`.
+      above, most: the number is more than the first, and at most the second.
+
+    Raises:
+      UserError: another kind of value (also True and False), or one out of range.
+    """
+    try:
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        found = float(value) if is_number else math.nan
+    except OverflowError:
+        found = math.inf
+    if not (math.isfinite(found) and above < found <= most):
+        raise UserError(f"{setting(argument, brief(value))}: expected {expected}")
+    return found
+
+
+def check_switch(argument: str, value: Any) -> bool:
+    """An argument that is True or False, Python's or NumPy's, as a `bool`; else a `UserError`."""
+    import numpy as np  # imported here: commands read fields before they import libraries
+
+    if not isinstance(value, bool | np.bool_):
+        raise UserError(f"{setting(argument, brief(value))}: expected True or False")
+    return bool(value)
+
+
+def check_path(argument: str, value: Any, expected: str) -> str:
+    """An argument that is a path, as text; else a `UserError`.
+
+    Args:
+      argument, value, expected: as for `check_whole`.
+    """
+    text = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(text, str) or not text:
+        raise UserError(f"{argument}: {brief(value)}, expected {expected}")
+    return text
+
+
+def check_listed(argument: str, value: Any, expected: str) -> list[Any]:
+    """An argument of several values in an order, as a list.
+
+    Args:
+      argument, value, expected: as for `check_whole`.
+
+    Raises:
+      UserError: a text, a set or a mapping, an iterator, or a single value.
+    """
+    others = str | bytes | bytearray | Set | Mapping
+    if isinstance(value, others) or not isinstance(value, Sized) or not isinstance(value, Iterable):
+        raise UserError(f"{argument}: {brief(value)}, expected {expected}")
+    return list(value)
+
+
+def check_call(argument: str, value: Any) -> None:
+    """Raises a `UserError` for an argument that is neither None nor can be called."""
+    if value is not None and not callable(value):
+        raise UserError(f"{argument}: {brief(value)}, expected a function, or None")
+
+
+def check_known(given: typing.Iterable[str], known: typing.Iterable[str]) -> None:
+    """Raises a `UserError` for the name of an argument that is none of the known ones."""
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            meant = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(known)}"
+            raise UserError(f"unknown argument {name}: {meant}")
 
 
 def check_ranges(group: str, config: Any, **ranges: tuple[float, float]) -> None:

@@ -12,8 +12,10 @@ import matplotlib
 from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from vtd_jax.files import write_bytes
+from vtd_jax.printable import printable
 
 
 @contextlib.contextmanager
@@ -26,7 +28,8 @@ def drawing(
 ) -> Iterator[Figure]:
     """A white figure to draw on in the block.
 
-    Text in a PDF is text. A letter that no installed font has is drawn as a box.
+    Text in a PDF is text. A letter that no installed font has is drawn as a box, and a control
+    character escaped, as on a terminal.
 
     Args:
       width, height: in inches.
@@ -36,7 +39,7 @@ def drawing(
     """
     with _plainly(texts):
         figure = _Shown(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
-        FigureCanvasAgg(figure)
+        _Canvas(figure)
         yield figure
 
 
@@ -57,33 +60,53 @@ def save(
     """
     # in memory first: on a full disk matplotlib raises an error that does not say so
     content = io.BytesIO()
-    with _plainly():
-        box = "tight" if tight else None
-        figure.savefig(content, format=path.suffix[1:] or None, bbox_inches=box, metadata=metadata)
+    box = "tight" if tight else None
+    figure.savefig(content, format=path.suffix[1:] or None, bbox_inches=box, metadata=metadata)
     write_bytes(path, content.getbuffer())
 
 
 def short(text: str, most: int = 40) -> str:
-    """The text, or its beginning and an ellipsis."""
+    """`printable` text in one line, or its beginning and an ellipsis."""
+    # a character may become ten
+    text = printable(text[:most]) + ("" if len(text) <= most else "…" * most)
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 class _Shown(Figure):
     """A figure that a notebook shows, although pyplot does not know it."""
 
+    def draw(self, renderer: Any) -> None:
+        """Draws all texts in a form that can be drawn, whoever wrote them."""
+        for text in self.findobj(Text):
+            lines = text.get_text().split("\n")
+            if not all(line.isprintable() for line in lines):
+                text.set_text("\n".join(map(printable, lines)))
+        with _plainly():
+            super().draw(renderer)
+
     def _repr_png_(self) -> bytes:
         content = io.BytesIO()
-        with _plainly():
-            self.savefig(content, format="png", bbox_inches="tight")
+        self.savefig(content, format="png", bbox_inches="tight")
         return content.getvalue()
+
+
+class _Canvas(FigureCanvasAgg):
+    """What saves a figure, also for a caller of `Figure.savefig`."""
+
+    def print_figure(self, *args: Any, **kwargs: Any) -> Any:
+        """As matplotlib's, without its warnings about letters."""
+        with _plainly():
+            return super().print_figure(*args, **kwargs)
 
 
 @contextlib.contextmanager
 def _plainly(texts: Iterable[str] = ()) -> Iterator[None]:
     fonts = [*matplotlib.rcParams["font.family"], *_fonts(frozenset("".join(texts)))]
-    # a name with two $ is not a formula
+    # a name with two $ is not a formula, and one with a backslash no command of TeX
     # fonttype 42 is TrueType: text in a PDF can be searched
-    style: dict[Any, Any] = {"font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False}
+    style: dict[Any, Any] = {
+        "font.family": fonts, "pdf.fonttype": 42, "text.parse_math": False, "text.usetex": False,
+    }  # fmt: skip
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # a letter that no font has is drawn as a box
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from (current )?font", UserWarning)

@@ -41,9 +41,13 @@ class Manifest:
     about: Mapping[str, Any] = field(default_factory=dict)
     version: str = vtd_jax.__version__
 
+    def text(self) -> str:
+        """As it is written; ASCII."""
+        return json.dumps({_KEY: FORMAT} | asdict(self), indent=2) + "\n"
+
     def write(self, path: Path) -> None:
         """Writes the manifest, whole or not at all."""
-        write_text(path, json.dumps({_KEY: FORMAT} | asdict(self), indent=2) + "\n")
+        write_text(path, self.text())
 
     def differences(self, made_from: Mapping[str, Any]) -> list[str]:
         """Names of what differs from `made_from`."""

@@ -67,17 +67,22 @@ def warn(text: object) -> None:
 def print_lines() -> None:
     """Prints all lines from now on, and no longer passes them to other handlers: for commands."""
     logger = logging.getLogger(_ROOT)
-    if not _is_printed():
+    if not is_printed():
         logger.addHandler(_Printer())
         logger.setLevel(logging.INFO)
         # absl's handler would print them again
         logger.propagate = False
 
 
+def is_printed() -> bool:
+    """Whether lines are printed, as in commands; the library alone only logs them."""
+    return any(isinstance(one, _Printer) for one in logging.getLogger(_ROOT).handlers)
+
+
 @contextlib.contextmanager
 def printed() -> Iterator[None]:
     """Prints all lines until the block ends, see `print_lines`."""
-    if _is_printed():
+    if is_printed():
         yield
         return
     logger = logging.getLogger(_ROOT)
@@ -250,7 +255,3 @@ def _emit(level: int, text: object, on_stdout: bool) -> None:
     if logger.isEnabledFor(level):
         extra = {"is_shown": True, "on_stdout": on_stdout}
         logger.log(level, "%s", shown(text), stacklevel=3, extra=extra)
-
-
-def _is_printed() -> bool:
-    return any(isinstance(one, _Printer) for one in logging.getLogger(_ROOT).handlers)

@@ -13,6 +13,8 @@ END_OF_TEXT = "<|endoftext|>"
 # ftfy unescapes one level of `&amp;amp;` in each pass over the whole text, so that deep nesting is
 # slow; the result is the same from any depth. A text with a `<` is not unescaped
 _NESTED = "&" + "amp;" * 8
+# characters of a text that is cut, in which its first words are looked for, behind blanks
+_LOOKED_AT = 256 * TEXT_CHARACTERS
 
 
 def clean(text: str) -> str:
@@ -95,12 +97,25 @@ def same_texts(
     return sorted(pairs)
 
 
-def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
+def beginning(text: str) -> str:
+    """The first `TEXT_CHARACTERS` of a text of any length, runs of blanks as one blank.
+
+    They are more than CLIP's text towers read: a token has at most 32 characters. A shorter text is
+    returned as it is.
+    """
+    if len(text) <= TEXT_CHARACTERS:
+        return text
+    words = text[:_LOOKED_AT].split(None, TEXT_CHARACTERS)
+    return " ".join(words)[:TEXT_CHARACTERS]
+
+
+def check_lengths(texts: Sequence[str], where: Sequence[str], remedy: str = "shorten it") -> None:
     """Refuses texts that are certainly too long for CLIP.
 
     Args:
       texts: to check.
       where: name of each text in messages.
+      remedy: what to do about a long one.
 
     Raises:
       UserError: a text has too many characters.
@@ -109,7 +124,7 @@ def check_lengths(texts: Sequence[str], where: Sequence[str]) -> None:
         if len(text) > TEXT_CHARACTERS:
             raise UserError(
                 f"{place}: {text[:40]!a}…: a text of {len(text):,} characters, expected at most "
-                f"{TEXT_CHARACTERS:,}; shorten it"
+                f"{TEXT_CHARACTERS:,}; {remedy}"
             )
 
 

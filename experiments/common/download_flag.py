@@ -1,4 +1,4 @@
-"""The flag `--download` of commands that load a CLIP; `cli.run` passes it on."""
+"""The flag `--download` of commands that load a CLIP or read videos; `cli.run` passes it on."""
 
 from absl import flags
 
@@ -7,5 +7,6 @@ from vtd_jax.console.consent import VARIABLE
 flags.DEFINE_bool(
     "download",
     None,
-    f"download weights that are not on this machine; default: ${VARIABLE}, else a terminal asks",
+    "download weights, and videos at addresses, that are not on this machine; default: "
+    f"${VARIABLE}, else a terminal asks",
 )

@@ -24,6 +24,7 @@ NEEDS = {
     "tfds_build": ("data",),
     "train": ("train",),
 }
+_SERVER = re.compile(r"https?://\S+", re.IGNORECASE)
 _by_vtd = False
 
 
@@ -68,8 +69,15 @@ def mention(name: str) -> str:
 
 
 def line() -> str:
-    """The command line of the running command, for a record of what was run."""
-    return shlex.join([*spelled(running()).split(), *sys.argv[1:]])
+    """The command line of the running command, for a record of what was run.
+
+    Addresses are without passwords and keys: records are passed on.
+    """
+    # ssl and others, which most commands do not need
+    from vtd_jax.installed.transport import shown_url
+
+    given = [_SERVER.sub(lambda found: shown_url(found[0]), one) for one in sys.argv[1:]]
+    return shlex.join([*spelled(running()).split(), *given])
 
 
 def config(name: str) -> str:

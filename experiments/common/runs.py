@@ -13,6 +13,7 @@ from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import is_first, on_first
+from vtd_jax.retrieval.for_training import IndexFeatures
 from vtd_jax.terminal import say, warn
 from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
@@ -70,7 +71,7 @@ def train_run(
         evaluation = Evaluation(config, splits)
         done = train(
             config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume,
-            override=override, preemption=preemption, profile=profile,
+            override=override, preemption=preemption, profile=profile, open_index=IndexFeatures,
         )  # fmt: skip
         if not evaluation.finished:
             if on_first(has_table, workdir, done.step):

@@ -14,10 +14,12 @@ Examples:
   python -m experiments.predict --model=ViT-B-16.pt --video=clips/ --labels=labels.txt \\
       --truth=folders --report=out
 
---video takes files, folders and globs, any number of them. Thousands of videos run in bounded
-memory; after an interruption the same command resumes. A video that cannot be read is reported and
-counted, the others are finished, and the exit status is 2. --model=tiny, the default, is the small
-CLIP of this repository: it knows coloured shapes only.
+--video takes files, folders, globs and addresses (https://…; gs://… and s3://… also as folders and
+globs), any number of them; videos at addresses are copied into the cache first, after a question or
+with --download. Thousands of videos run in bounded memory; after an interruption the same command
+resumes. A video that cannot be read is reported and counted, the others are finished, and the exit
+status is 2. --model=tiny, the default, is the small CLIP of this repository: it knows coloured
+shapes only.
 """
 
 import datetime
@@ -33,7 +35,9 @@ from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
 from vtd_jax.video.lists.find import find_videos
 
-VIDEO = flags.DEFINE_multi_string("video", [], "file, folder or glob; may be given several times")
+VIDEO = flags.DEFINE_multi_string(
+    "video", [], "file, folder, glob or address (https://…, gs://…); may be given several times"
+)
 LABELS = flags.DEFINE_string(
     "labels", None, "'a,b,c', or a file with one a line; default: the names that were learnt"
 )

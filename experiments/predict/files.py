@@ -16,6 +16,7 @@ from vtd_jax.outputs import CsvWriter, file_stem
 from vtd_jax.printable import listed, utf8
 from vtd_jax.report.pages import PageEntry, video_key
 from vtd_jax.terminal import counted, say
+from vtd_jax.video.lists.addresses import is_address, named
 
 _SEGMENT = ("label", "start", "end", "score", "peak", "peak_at", "best")
 # seconds after which a video that is waited for is named
@@ -45,7 +46,7 @@ def page_names(
         owners[name.lower()], own[entry.key] = entry.key, name
     names = {}
     for video in videos:
-        key, stem = video_key(str(video)), file_stem(video.stem)
+        key, stem = video_key(named(video)), file_stem(video.stem)
         name, number = own.get(key, stem), 1
         while name.lower() in taken or owners.get(name.lower(), key) != key or is_foreign(name):
             number += 1
@@ -134,11 +135,10 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         (_show_segments if "segments" in results[0] else _show_clip)(results[0])
         return
     # the common folder goes into the title, to leave room in the rows
-    parents = {os.path.dirname(utf8(entry["video"])) for entry in entries}
-    folder = os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
+    folder = _common_folder([utf8(entry["video"]) for entry in entries])
     rows = tuple(
         {
-            "video": os.path.relpath(result["video"], folder) if folder else result["video"],
+            "video": _from_folder(result["video"], folder),
             "label": result["label"],
             SCORE: result["score"],
             "second": _second(result),
@@ -154,6 +154,25 @@ def show(entries: Sequence[Mapping[str, Any]], count: int, top: int) -> None:
         title += f"; {failed} could not be read"
     known = ("truth",) if any("truth" in entry for entry in found) else ()
     Table(title, ("video", "label", SCORE, "second", *known), rows, less=("second",)).show()
+
+
+def _common_folder(videos: Sequence[str]) -> str:
+    """The deepest folder of all videos; "" where there is none, such as of files and addresses."""
+    parents = {os.path.dirname(video) for video in videos}
+    if not any(map(is_address, videos)):
+        return os.path.commonpath(parents) if len(set(map(os.path.isabs, parents))) == 1 else ""
+    # `commonpath` would make one slash of the two in front of a host
+    schemes, places = zip(*(parent.split("://", 1) for parent in parents if is_address(parent)))
+    common = os.path.commonpath(places)
+    is_one = common and len(set(schemes)) == 1 and len(places) == len(parents)
+    return f"{schemes[0]}://{common}" if is_one else ""
+
+
+def _from_folder(video: str, folder: str) -> str:
+    """A video as a table names it whose title has the folder."""
+    if not folder:
+        return video
+    return video.removeprefix(f"{folder}/") if is_address(video) else os.path.relpath(video, folder)
 
 
 def _show_clip(result: Mapping[str, Any]) -> None:
@@ -212,7 +231,7 @@ def slow_told(videos: Sequence[Path], results: Iterable[Any]) -> Iterator[Any]:
     """
     results = iter(results)
     for video in videos:
-        told = f"{utf8(str(video))}: not finished after {_SLOW:g} s, still working on it"
+        told = f"{utf8(named(video))}: not finished after {_SLOW:g} s, still working on it"
         timer = threading.Timer(_SLOW, say, (told, sys.stderr))
         timer.daemon = True
         if not sys.stderr.isatty():

@@ -37,6 +37,7 @@ from vtd_jax.report.html import Beside
 from vtd_jax.report.pages import PageEntry, earlier_pages, write_index, write_page
 from vtd_jax.terminal import counted, log, say
 from vtd_jax.video.decode import VideoError
+from vtd_jax.video.lists.addresses import named
 
 # rows shown on the terminal at most
 SHOWN = 40
@@ -97,7 +98,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         journal = stack.enter_context(
             Journal(request.journal, job, request.restart, kind, legacy_fields(job, model))
         )
-        left = [video for video in videos if str(video) not in journal.done]
+        left = [video for video in videos if named(video) not in journal.done]
         if journal.done:
             count = len(videos) - len(left)
             say(
@@ -107,7 +108,7 @@ def run(request: Request, videos: Sequence[Path], model: Predictor) -> str:
         try:
             shown, _ = _work(run, left, _results(request, model, left, labels, words), journal)
         except KeyboardInterrupt:
-            done = sum(str(video) in journal.done for video in videos)
+            done = sum(named(video) in journal.done for video in videos)
             message = (
                 f"{done} of {counted(len(videos), 'video')} are finished; the same command resumes"
             )
@@ -139,7 +140,7 @@ def _work(
     following = [f"{names[video]}.html" for video in videos[1:]] + [""]
     for video, result, after in zip(videos, _with_start_line(results, progress), following):
         truth = {} if run.truth is None else {"truth": run.truth.get(video)}
-        entry = {"video": str(video), "name": names[video]} | truth
+        entry = {"video": named(video), "name": names[video]} | truth
         entry |= _finish(run, video, result, names[video], (before, after))
         before = entry["page"]["page"] if "page" in entry else before
         failed += "error" in entry
@@ -209,7 +210,7 @@ def _write(run: Run, journal: Journal) -> tuple[list[str], int]:
     Returns:
       The names of the files, and how many videos failed.
     """
-    request, wanted = run.request, set(map(str, run.videos))
+    request, wanted = run.request, set(map(named, run.videos))
 
     def entries() -> Iterator[dict[str, Any]]:
         return (entry for entry in journal.entries() if entry["video"] in wanted)
@@ -276,7 +277,7 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
         return
     for video in videos:
         try:
-            with Progress(utf8(str(video)), form=position) as progress:
+            with Progress(utf8(named(video)), form=position) as progress:
                 found = model.timeline(
                     video,
                     labels,
@@ -289,4 +290,4 @@ def _results(request, model, videos, labels, words) -> Iterator[Explanation | Ti
                 )
             yield found
         except VideoError as error:
-            yield Failure(str(video), error)
+            yield Failure(named(video), error)

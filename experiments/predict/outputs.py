@@ -11,6 +11,7 @@ from vtd_jax.locks import locked_outputs
 from vtd_jax.output_checks import Output, begins, check_outputs
 from vtd_jax.report.figure_files import is_figure
 from vtd_jax.report.pages import check_report, is_index, read_entry
+from vtd_jax.video.lists.addresses import named
 
 
 def check(request: Any, videos: Sequence[Path]) -> None:
@@ -35,7 +36,7 @@ def check(request: Any, videos: Sequence[Path]) -> None:
     ]
     # a new file is none of the videos; comparing with each of them may take long
     exists = any(not output.folder and os.path.lexists(output.path) for output in outputs)
-    inputs = [(f"one of the videos, {video}", video) for video in videos] if exists else []
+    inputs = [(f"one of the videos, {named(video)}", video) for video in videos] if exists else []
     inputs += [
         (f"--{flag}={getattr(request, flag)}", getattr(request, flag))
         for flag in ("labels", "vocabulary")

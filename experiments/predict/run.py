@@ -20,6 +20,7 @@ from vtd_jax.predict.timeline import Windows
 from vtd_jax.printable import utf8
 from vtd_jax.report.pages import relink
 from vtd_jax.terminal import counted
+from vtd_jax.video.lists.addresses import Copy, named
 
 _LAST_DIGITS = re.compile(r"(?<=, config [0-9a-f]{12})[0-9a-f]{4}(?=\)\Z)")
 
@@ -50,13 +51,14 @@ class Run:
 
     @functools.cached_property
     def folder(self) -> str:
-        """The deepest folder that contains all videos."""
-        return os.path.commonpath(
-            {os.path.dirname(os.path.abspath(video)) for video in self.videos}
-        )
+        """The deepest folder that contains all videos, but for those at addresses."""
+        local = [video for video in self.videos if not isinstance(video, Copy)]
+        return os.path.commonpath({os.path.dirname(os.path.abspath(video)) for video in local})
 
     def place(self, video: Path) -> str:
-        """The path of a video from `folder`."""
+        """The path of a video from `folder`, or its address."""
+        if isinstance(video, Copy):
+            return named(video)
         return os.path.relpath(os.path.abspath(video), self.folder)
 
 
@@ -101,7 +103,9 @@ def journal_job(run: Run, labels: Sequence[str], words: Sequence[str] | None) ->
     job: dict[str, Any] = {key: fact for key, fact in run.about.items() if key != "device"}
     job |= {"labels": _fingerprint(labels), "words": _fingerprint(words or ())}
     if run.truth is not None:
-        job["truth"] = _fingerprint([f"{video}\0{label}" for video, label in run.truth.items()])
+        job["truth"] = _fingerprint(
+            [f"{named(video)}\0{label}" for video, label in run.truth.items()]
+        )
     if run.request.window is None:
         how = run.request.how
         job |= {"check": how.get("check", "index")}

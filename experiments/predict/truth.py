@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vtd_jax.errors import UserError
 from vtd_jax.untrusted.csv_text import csv_rows
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.lists.catalog import read_text, spoken
 
 FOLDERS = "folders"
@@ -29,7 +30,7 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
     known = {spoken(label): label for label in labels}
     if value == FOLDERS:
         return {
-            video: _label(video.absolute().parent.name, known, f"--truth={FOLDERS}: {video}")
+            video: _label(video.absolute().parent.name, known, f"--truth={FOLDERS}: {named(video)}")
             for video in videos
         }
     path = Path(value)
@@ -54,7 +55,7 @@ def read_truth(value: str, videos: Sequence[Path], labels: Sequence[str]) -> dic
         first = next(iter(rows))
         raise UserError(
             f"--truth={value}: none of the videos is in it; it begins with {first!r:.200}, not "
-            f"{str(videos[0])!r}"
+            f"{named(videos[0])!r}"
         )
     return found
 
@@ -87,7 +88,8 @@ def _rows(path: Path, known: Mapping[str, str]) -> dict[str, str]:
 def _listed(video: Path, folder: Path, rows: Mapping[str, str]) -> str | None:
     """How the list names a video: a path from the list's folder or the current one, or a name."""
     paths = os.path.relpath(video, folder), os.path.relpath(video), os.path.normpath(video)
-    names = (*paths, os.path.abspath(video), video.name)
+    # rows are normalised as paths, also addresses
+    names = (*paths, os.path.abspath(video), os.path.normpath(named(video)), video.name)
     return next((name for name in names if name in rows), None)
 
 

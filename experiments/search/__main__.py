@@ -33,6 +33,7 @@ from vtd_jax.output_checks import weights_read
 from vtd_jax.printable import listed, utf8
 from vtd_jax.retrieval.index import Index
 from vtd_jax.terminal import counted, log
+from vtd_jax.video.lists.addresses import named
 
 MODEL = flags.DEFINE_string(
     "model", None, "CLIP by name or file, tuned .safetensors, or workdir; default: of the index"
@@ -40,7 +41,9 @@ MODEL = flags.DEFINE_string(
 CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
 CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
 VIDEO = flags.DEFINE_multi_string(
-    "video", [], "an example: find clips like it; may be given several times"
+    "video",
+    [],
+    "an example, a file or address (https://…): find clips like it; may be given several times",
 )
 LABELS = flags.DEFINE_string(
     "labels", None, "'a,b,c', or a file with one a line: classify every clip"
@@ -127,7 +130,9 @@ def _found(
             found += [outputs.Answer(query, list(one)) for query, one in zip(queries, hits)]
         for video in VIDEO.value:
             found.append(
-                outputs.Answer(utf8(video), index.similar(video, TOP.value, vocabulary=words))
+                outputs.Answer(
+                    utf8(named(video)), index.similar(video, TOP.value, vocabulary=words)
+                )
             )
     return found
 

@@ -13,8 +13,9 @@ from support import small_run
 from support.helpers import SMALL, random_state
 from support.small_model import small_model
 from vtd_jax.cache import frame_features
-from vtd_jax.cache.frame_features import FeatureStore, tower_fingerprint
+from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.cache.shards import write_rows
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError
@@ -70,6 +71,7 @@ def _changed(name, by):
     return tower_fingerprint(model)
 
 
+@pytest.mark.slow
 def test_features_are_named_by_the_image_tower_and_what_it_is_shown():
     same = _changed("visual.proj", 0)
     assert len(same) == 16
@@ -177,6 +179,7 @@ def test_they_are_those_of_the_clips(store, records, spec, views, devices, spell
             assert rows[name].dtype == clips[name].dtype
 
 
+@pytest.mark.slow
 def test_a_resnet_has_no_prompts(tmp_path, monkeypatch, records):
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path))
     clip = clip_from_state(RESNET, random_state(RESNET))

@@ -63,6 +63,7 @@ def _files(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [BARE, LEARNT, TEMPLATES])
 def test_features_are_those_of_the_model(config, tmp_path):
     model = _model(config)

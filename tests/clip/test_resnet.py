@@ -215,6 +215,7 @@ def test_images_of_another_size_are_refused():
         clip.encode_images(jnp.zeros((1, 96, 64, 3)))
 
 
+@pytest.mark.slow
 def test_under_jit_and_gradient_to_the_image():
     clip = clip_from_state(CONFIG, STATE)
     graph, state = nnx.split(clip)

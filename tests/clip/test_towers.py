@@ -124,6 +124,7 @@ def test_text_tower_matches_the_reference(shape):
     assert _relative(ours, _text_reference(EXACT, CONFIG, tokens, exact)) < 2e-6
 
 
+@pytest.mark.slow
 def test_positions_after_the_end_change_nothing():
     tokens = _tokens()
     longer = np.zeros((5, 20), np.int32)
@@ -139,6 +140,7 @@ def test_positions_after_the_end_change_nothing():
     np.testing.assert_allclose(clip.encode_text(jnp.asarray(noise)), short, rtol=0, atol=rounding)
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32_and_returns_float32():
     images = jnp.asarray(RNG.standard_normal((2, 48, 48, 3), dtype=np.float32))
     exact = clip_from_state(CONFIG, STATE).encode_images(images)
@@ -148,6 +150,7 @@ def test_bfloat16_stays_near_float32_and_returns_float32():
     assert 1e-4 < _relative(low, np.asarray(exact, np.float64)) < 2e-2
 
 
+@pytest.mark.slow
 def test_gelu_and_quick_gelu_differ():
     images = jnp.asarray(RNG.standard_normal((1, 48, 48, 3), dtype=np.float32))
     gelu = CLIPConfig.from_dict(CONFIG.to_dict() | {"activation": "gelu"})
@@ -164,6 +167,7 @@ def test_every_array_is_frozen_and_round_trips():
         np.testing.assert_array_equal(back[name], x, err_msg=name)
 
 
+@pytest.mark.slow
 def test_frozen_arrays_get_no_gradient_but_prompts_do():
     clip = clip_from_state(SMALL, random_state(SMALL, 1))
     images = jnp.asarray(RNG.standard_normal((2, 32, 32, 3), dtype=np.float32))
@@ -198,6 +202,7 @@ def test_images_of_another_size_are_refused():
         clip.encode_images(jnp.zeros((1, 48, 32, 3)))
 
 
+@pytest.mark.slow
 def test_layer_norm_has_all_three_gradients():
     random = np.random.default_rng(8)
     x, cotangent = (jnp.asarray(random.standard_normal((3, 5, 16), np.float32)) for _ in range(2))

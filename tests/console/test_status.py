@@ -3,6 +3,7 @@ written.
 """
 
 import io
+import logging
 import sys
 import time
 
@@ -13,6 +14,7 @@ import rich.console
 from experiments.common.evaluation import _counted
 from support.terminal import Terminal
 from vtd_jax.console import status
+from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line, Part, fit, within
 
 PARTS = (Part("step 1/2"), Part("epoch 3", 4), Part("12.5 videos/s", 5), Part("1:02 left", 1))
@@ -163,3 +165,13 @@ def test_an_evaluation_counts_its_batches():
     # where frame features are kept it is not known how many must be made
     _counted(line, {"val": range(5)}, None, None)()
     assert [part.text for part in line.parts()][1] == "batch 1"
+
+
+def test_the_library_alone_shows_nothing(start, monkeypatch):
+    terminal = start()
+    logger = logging.getLogger("vtd_jax")
+    monkeypatch.setattr(logger, "handlers", [])
+    with Progress("copying", 3, every=0.0) as progress, Line("at work"):
+        progress.add()
+    assert terminal.getvalue() == ""
+    assert not status.is_visible()

@@ -156,11 +156,13 @@ def test_lengths_are_those_of_a_process_of_their_own(monkeypatch):
     seen = []
 
     def run(command, env, **_):
-        folder = Path(command[3])
-        assert command[1:3] == ["-m", "vtd_jax.cost.kernel_lengths"]
+        folder = Path(command[4])
+        # nothing in the current folder is imported
+        assert command[1:3] == ["-I", "-c"]
+        assert "vtd_jax.cost.kernel_lengths" in command[3]
         assert f"--mine=1 --xla_jf_dump_to={folder}/dumped " in env["LIBTPU_INIT_ARGS"]
         assert [path.name for path in folder.glob("*.exported")] == ["0.exported"]
-        seen.append((folder, command[4]))
+        seen.append((folder, command[5]))
         return subprocess.CompletedProcess(command, 0, "from libtpu: 1\n0: 61\n")
 
     monkeypatch.setenv("LIBTPU_INIT_ARGS", "--mine=1")

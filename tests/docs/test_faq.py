@@ -87,6 +87,7 @@ def _covered(part: str, fixed: list[str]) -> float:
     return sum(map(len, found)) / len(part)
 
 
+@pytest.mark.slow
 def test_lines_that_are_not_provoked_are_texts_of_the_code():
     texts = list(_texts())
     for line in _lines():
@@ -104,6 +105,7 @@ def test_every_provoked_line_is_in_the_faq():
         assert sum(line.startswith(start) for line in _lines()) == 1, start
 
 
+@pytest.mark.slow
 def test_a_line_of_no_code_is_noticed():
     texts = list(_texts())
     assert max(_covered("the video is far too beautiful", one) for one in texts) < _SHARE

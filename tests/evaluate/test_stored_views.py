@@ -91,6 +91,7 @@ def test_scores_are_the_same_and_nothing_is_computed_twice(splits, cache, nothin
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_that_is_reported_and_scores_are_the_same(
     splits, tmp_path, monkeypatch, capsys
 ):

@@ -80,6 +80,7 @@ def test_batches_and_devices_do_not_matter(model, size, devices, spelling):
     np.testing.assert_array_equal(many.labels, one.labels)
 
 
+@pytest.mark.slow
 def test_the_order_of_batches_does_not_matter(model):
     forward = evaluate_split(model, _batches(5, 2), NAMES, devices=run_devices(1))
     backward = evaluate_split(model, reversed(list(_batches(5, 2))), NAMES, devices=run_devices(1))
@@ -93,6 +94,7 @@ def test_a_video_that_comes_twice_is_an_error(model):
         evaluate_split(model, twice, NAMES, devices=run_devices(1))
 
 
+@pytest.mark.slow
 def test_other_poolings_of_the_same_weights(model):
     scores = {
         pooling: evaluate_split(
@@ -136,6 +138,7 @@ def test_videos_with_a_tie_in_any_view_are_reported(devices, spelling):
     assert evaluate_split(_model(), [batch | views], NAMES, devices=run_devices(1)).tied is None
 
 
+@pytest.mark.slow
 def test_records_of_several_splits(model, tmp_path):
     small_run.build(tmp_path)
     splits = {name: open_records(tmp_path / "records", f"{name}_val") for name in ("base", "novel")}

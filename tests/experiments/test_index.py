@@ -64,6 +64,16 @@ def test_made_grown_and_counted(clips, tmp_path):
     assert "was made with tiny, which tiny, " in errors
     assert "its frames are prepared as release: " in errors
     assert len(Index.open(tmp_path / "index")) == 4
+    # the last ones, from a folder that is there
+    for video in clips.iterdir():
+        video.unlink()
+    assert _run(clips, out)[0] == 2
+    status, said, _ = _run(clips, out, "--drop_missing")
+    assert (status, said) == (0, f"{tmp_path / 'index'}: 0 videos (0 added, 0 unchanged)\n")
+    clips.rmdir()
+    status, _, errors = _run(clips, out, "--drop_missing")
+    assert status == 2
+    assert f"FOLDER={clips}: no such file or folder" in errors
 
 
 @pytest.mark.parametrize(

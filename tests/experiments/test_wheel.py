@@ -72,6 +72,7 @@ class Installed:
     def __init__(self, folder: Path):
         # of a copy: a build leaves folders beside what it builds
         source, self.folder = folder / "source", folder / "elsewhere"
+        self.source = source
         source.mkdir()
         for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
             shutil.copy(ROOT / name, source)
@@ -147,6 +148,23 @@ def test_nothing_of_ours_is_in_the_way(installed):
         assert f"No module named '{name}'" in done.stderr
 
 
+def test_an_editable_install_is_found_from_the_folder_of_the_checkout(installed, tmp_path):
+    checkout, environment = tmp_path / "vtd_jax", tmp_path / "environment"
+    shutil.copytree(installed.source, checkout)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True)
+    (packages,) = environment.glob("lib/python*/site-packages")
+    libraries = metadata.distribution("setuptools").locate_file("")
+    (packages / "libraries.pth").write_text(f"{libraries}\n")
+    python = str(environment / "bin" / "python")
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python]
+    call = [*pip, "install", "-q", "--no-deps", "--no-build-isolation", "-e", checkout]
+    subprocess.run(call, check=True)
+    code = "from importlib.util import find_spec; print(find_spec('vtd_jax').origin)"
+    call = [python, "-c", code]
+    done = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(checkout / "vtd_jax" / "__init__.py")
+
+
 def test_a_bare_install_lists_commands_and_predicts(installed):
     done = installed.run("vtd", "--help", bare=True)
     assert done.returncode == 0, done.stderr
@@ -165,6 +183,18 @@ def test_a_bare_install_lists_commands_and_predicts(installed):
     # the same by its other name
     assert installed.said("report", *flags, bare=True) == "4 videos: wrote report/index.html"
     assert (installed.folder / "report" / "base_val_000_000.html").is_file()
+
+
+def test_a_bare_install_searches(installed):
+    clips = "scenes/videos/novel_val_*.mp4"
+    said = installed.said("index", clips, "--out=clips.index", "--frames=4", bare=True)
+    assert said.startswith("clips.index: 4 videos (4 added")
+    done = installed.run("vtd", "search", "clips.index", "red circle", "--top=1", bare=True)
+    assert done.returncode == 0, done.stderr
+    assert "novel_val_" in done.stdout
+    code = "import vtd_jax; print(len(vtd_jax.Index.open('clips.index')))"
+    done = installed.run("python", "-c", code, bare=True)
+    assert (done.stdout, done.stderr) == ("4\n", "")
 
 
 def test_a_bare_install_says_what_is_missing(installed):

@@ -139,6 +139,7 @@ def test_uniform_confidence_is_counting_and_the_plain_mean():
     np.testing.assert_allclose(logits, scale * np.mean(cosines, axis=1), rtol=0, atol=1e-6 * scale)
 
 
+@pytest.mark.slow
 def test_no_gradient_passes_through_uniform_weights():
     codebook, cosines = jnp.asarray(_data()[1]), jnp.ones((B, T, K))
     passed = {

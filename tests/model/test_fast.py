@@ -169,6 +169,7 @@ def test_values_and_gradients_are_the_plain_ones(settings, chunked):
         )
 
 
+@pytest.mark.slow
 def test_with_dropout(chunked):
     fast, plain = _run(_model(), *clip_like(B, T, K, seed=1), KEYS), _plain(1, True)
     _assert_same(fast[0], plain[0])
@@ -176,6 +177,7 @@ def test_with_dropout(chunked):
         _assert_exact(_known(output.logits, gradients), _float64(1, True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings", [{"pooling": "mean"}, {"pooling": "softmax_mean"}, {"top_n": 3}], ids=str
 )
@@ -198,6 +200,7 @@ def _assert_same(fast, plain, temperature=0.01):
         assert apart(getattr(fast, name), getattr(plain, name)) < rounding, name
 
 
+@pytest.mark.slow
 def test_confidence_and_token_pass_gradients_too(chunked):
     features, codebook = clip_like(B, T, K, seed=2)
     chosen = np.random.default_rng(0).standard_normal((B, T, K)).astype(np.float32)
@@ -218,6 +221,7 @@ def test_confidence_and_token_pass_gradients_too(chunked):
         assert apart(found, right) < FEW_ROUNDINGS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric, chunked):
     features, codebook = clip_like(64, T, K, seed=3)
@@ -246,6 +250,7 @@ def _units(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
     codebook = np.zeros((K, D), np.float32)
     codebook[np.arange(K), np.arange(K)] = 8
@@ -263,6 +268,7 @@ def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
     np.testing.assert_allclose(votes, np.full(order.shape, 0.5), rtol=FEW_ROUNDINGS)
 
 
+@pytest.mark.slow
 def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
     """`h = x + δ` with `δ` near `-x`: products of `x` and of `δ` would leave little but their
     rounding.
@@ -290,6 +296,7 @@ def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
     assert apart(once[1][name], exact[0][name]) > 4 * FACTOR * exact[1][name]
 
 
+@pytest.mark.slow
 def test_frames_of_zeros_stay_finite():
     features, codebook = clip_like(B, T, K)
     features[0] = 0

@@ -114,6 +114,7 @@ def test_the_fusion_block_runs_once_a_video():
     assert flops[False] < flops[True] / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings, dropout", [({}, False), ({}, True), ({"fusion": False}, False)])
 def test_memory_of_many_classes_is_that_of_a_chunk(settings, dropout):
     classes = 100_000
@@ -127,6 +128,7 @@ def test_memory_of_many_classes_is_that_of_a_chunk(settings, dropout):
         assert temporaries < B * T * classes * 4 / 2
 
 
+@pytest.mark.slow
 def test_a_resnet_has_a_plain_path_too():
     clip = _clip(CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2))
     tokens = jnp.asarray([[198, 7, 199]])

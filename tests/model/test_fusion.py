@@ -55,6 +55,7 @@ def test_block_matches_the_loops(n):
     )
 
 
+@pytest.mark.slow
 def test_with_one_token_every_frame_gets_the_same_vector_and_q_k_no_gradient():
     block, (features, tokens) = _block(), _inputs()
     added = np.asarray(block(jnp.asarray(features), jnp.asarray(tokens))) - features
@@ -82,6 +83,7 @@ def test_release_init_is_pytorchs_default_range():
             assert 0.9 / np.sqrt(fan_in) < float(jnp.abs(x).max()) <= 1 / np.sqrt(fan_in)
 
 
+@pytest.mark.slow
 def test_dropout_is_per_video_scaled_and_off_without_keys():
     block, (features, tokens) = _block(dropout=0.5), _inputs()
     x, z = jnp.asarray(features), jnp.asarray(tokens)

@@ -190,6 +190,7 @@ def test_uniform_confidence_has_no_ties_but_of_as_many_frames():
     )
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_token_that_the_rule_took():
     features, codes = map(jnp.asarray, videos())
     classes = expected("frames", 4)[0]
@@ -209,6 +210,7 @@ def test_votes_that_are_not_numbers_take_a_class_that_is_there():
     assert found.tolist() == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["frames", "release"])
 def test_a_served_program_follows_the_rule(rule):
     """Two images, one of them seen once and the other three times, whose features are the codes."""

@@ -181,6 +181,7 @@ def test_a_word_whose_votes_vanish_stands_before_those_that_named_no_frame():
     assert released == jax.lax.top_k(votes, 4)[1].tolist() == [[0, 1, 2, 3]]
 
 
+@pytest.mark.slow
 def test_a_vocabulary_that_is_the_labels_gives_what_the_model_gives():
     config = ModelConfig(text_prompts=0, visual_prompts=0, visual_depth=0, top_n=2, fusion=False)
     model = VTDCLIP(clip_from_state(SMALL, random_state(SMALL)), config, rngs=nnx.Rngs(0))

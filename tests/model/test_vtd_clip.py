@@ -68,6 +68,7 @@ def test_context_of_four_starts_as_words_and_longer_ones_at_random():
     assert 0.015 < float(longer.std()) < 0.025
 
 
+@pytest.mark.slow
 def test_short_contexts_replace_the_first_words_and_keep_the_rest():
     """As released: with two tokens, "of a" stays as words between the context and the name."""
     for length in (1, 2, 4):
@@ -81,6 +82,7 @@ def test_short_contexts_replace_the_first_words_and_keep_the_rest():
     assert not np.array_equal(model.encode_classes(tokens), model.encode_classes(kept))
 
 
+@pytest.mark.slow
 def test_stand_in_words_never_matter():
     """With prompts over all stand-ins, the codebook depends on the prompts and the name only."""
     model = _model(text_prompts=6)
@@ -127,6 +129,7 @@ def test_poolings_agree_when_all_frames_are_the_same(pooling):
     np.testing.assert_allclose(jax.nn.softmax(logits[0]), jax.nn.softmax(logits[-1]), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_top_n_tokens_change_the_fused_frames_but_one_class_does_not():
     one, two = _model(top_n=1), _model(top_n=2)
     codebook = one.encode_classes(one.class_tokens(NAMES))
@@ -199,6 +202,7 @@ def test_a_resnet_takes_no_visual_prompts():
     assert model(_frames(), model.encode_classes(model.class_tokens(NAMES))).logits.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_uniform_confidence_of_the_whole_model():
     softmax, uniform = _model(fusion=False), _model(fusion=False, confidence="uniform")
     codebook = uniform.encode_classes(uniform.class_tokens(NAMES))
@@ -219,6 +223,7 @@ def test_uniform_confidence_of_the_whole_model():
 TEMPLATES = ("a video of {}", "{}", "is this, perhaps, a video of somebody who is {}?")
 
 
+@pytest.mark.slow
 def test_the_code_of_templates_by_hand():
     model = _model(text_prompts=0, text_depth=0, templates=TEMPLATES)
     tokens = model.class_tokens(NAMES)
@@ -243,6 +248,7 @@ def test_the_code_of_templates_by_hand():
     assert model(_frames(), found).logits.shape == (2, 3)
 
 
+@pytest.mark.slow
 def test_one_empty_template_gives_the_bare_names():
     bare = _model(text_prompts=0, text_depth=0)
     same = _model(text_prompts=0, text_depth=0, templates=("{}",))
@@ -261,6 +267,7 @@ def test_a_name_with_braces_goes_into_a_template_as_it_is():
     np.testing.assert_array_equal(tokens[0], tokenize(["see a_{}."]))
 
 
+@pytest.mark.slow
 def test_memory_of_templates_is_that_of_one():
     """Template by template: the temporary memory of 24 templates is near that of 2, not 12 times
     it.

@@ -55,6 +55,7 @@ def _seen(model, video):
     return one.clip.frames
 
 
+@pytest.mark.slow
 def test_a_prediction(tmp_path):
     save_clip(
         tmp_path / "clip.safetensors",

@@ -170,7 +170,7 @@ def test_a_figure_can_be_shown_and_saved(tmp_path, result):
     assert figure._repr_png_().startswith(b"\x89PNG")
     figure.savefig(tmp_path / "a.png")
     assert (tmp_path / "a.png").stat().st_size > 1000
-    with pytest.raises(UserError, match="top=0: expected 1 or more labels"):
+    with pytest.raises(UserError, match="top=0`: expected 1 or more labels"):
         result.plot(top=0)
 
 

@@ -29,6 +29,7 @@ def _unit(rows):
     return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
 
+@pytest.mark.slow
 def test_a_video_is_the_mean_of_its_unit_frames(learnt, clips):
     frames = np.stack([read_clip(clip, 4, learnt.size, fit=learnt.fit).frames for clip in clips])
     raw = np.asarray(learnt.model.encode_frames(frames))
@@ -52,10 +53,11 @@ def test_a_wrong_video_or_option_is_one_line(learnt, clips, tmp_path):
         learnt.embed_video(clips[0], pool="max")
     with pytest.raises(UserError, match="video: an empty list"):
         learnt.embed_video([])
-    with pytest.raises(UserError, match="frames=0: expected 1 or more"):
+    with pytest.raises(UserError, match="frames=0`: expected 1 or more"):
         learnt.embed_video(clips[0], frames=0)
 
 
+@pytest.mark.slow
 def test_frames_of_any_size_are_encoded_as_those_of_videos(learnt, noise):
     scaled = read_clip(noise, len(noise), learnt.size, fit=learnt.fit).frames
     expected = np.asarray(learnt.model.encode_frames(scaled[None]))[0]
@@ -77,6 +79,7 @@ def test_other_arrays_are_refused(learnt, frames):
         learnt.encode_frames(frames)
 
 
+@pytest.mark.slow
 def test_texts_are_the_codebook_at_unit_length(learnt):
     codes = np.asarray(learnt.encode_words(LABELS))
     found = learnt.embed_text(LABELS)
@@ -111,3 +114,28 @@ def test_a_feature_of_zeros_stays_zero_and_a_huge_one_finite():
 
     rows = np.float32([[0, 0], [3e30, 4e30], [3e-30, 4e-30]])
     np.testing.assert_allclose(unit(rows), [[0, 0], [0.6, 0.8], [0.6, 0.8]], rtol=1e-6)
+
+
+def test_a_text_of_any_length_is_cut_and_otherwise_one_line_says_what_to_do(plain):
+    expected = plain.embed_text("dog " * plain.label_room)
+    for text in ("dog " * 2000, " \n" * 4000 + "dog " * 2000, "dog " * 10**7):
+        np.testing.assert_array_equal(plain.embed_text(text, truncate=True), expected)
+        with pytest.raises(UserError, match=r"of [\d,]+ characters, .* `truncate=True`$"):
+            plain.embed_text(text)
+    with pytest.raises(UserError, match="texts: '' at place 0, expected a text that is not empty"):
+        plain.embed_text(" " * 10**7, truncate=True)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("\0", r"texts: CLIP reads no text in '\\x00'"),
+        ("&nbsp;", "texts: CLIP reads no text in '&nbsp;'"),
+        ("a\udcff", r"texts: 'a\\udcff' at place 0 cannot be written as UTF-8"),
+        ("\ud800" * 5000, r"texts: '\\ud800.* at place 0 cannot be written as UTF-8"),
+    ],
+)
+def test_a_text_that_no_label_may_be_is_refused(plain, text, message):
+    for given in (text, [text]):
+        with pytest.raises(UserError, match=message):
+            plain.embed_text(given, truncate=True)

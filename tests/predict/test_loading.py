@@ -67,6 +67,7 @@ def test_a_tuned_model_keeps_the_frames_of_its_training(folder, tmp_path):
         fill_tuned(other, tmp_path / "own.safetensors", about)
 
 
+@pytest.mark.slow
 def test_zero_shot_from_any_clip(folder, noise):
     model = load(folder / "clip.safetensors")
     assert (model.class_names, model.frames) == ((), 16)
@@ -90,6 +91,7 @@ def test_zero_shot_from_any_clip(folder, noise):
     assert other.model.config.pooling == "mean"
 
 
+@pytest.mark.slow
 def test_a_tuned_file_knows_its_classes_frames_and_clip(folder, noise):
     model = load(folder / "tuned.safetensors")
     assert model.class_names == ("red", "shoot_bow")
@@ -104,6 +106,7 @@ def test_a_tuned_file_knows_its_classes_frames_and_clip(folder, noise):
     np.testing.assert_allclose(again.predict(noise).scores, found.scores, atol=0.1)
 
 
+@pytest.mark.slow
 def test_the_workdir_of_a_run_whose_records_are_gone(folder, tmp_path, noise):
     config = RunConfig.from_dict(small_run.config(folder).to_dict())
     tuned = load(folder / "tuned.safetensors")

@@ -43,6 +43,7 @@ def test_scores_are_those_of_the_method(learnt, clips):
         assert result.top(2)[0] == (result.label, result.score)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling, unit", [("mean", "logit"), ("softmax_mean", "score")])
 def test_contributions_add_up_to_what_an_explanation_names(noise, pooling, unit):
     model = small_model(pooling=pooling)
@@ -53,6 +54,7 @@ def test_contributions_add_up_to_what_an_explanation_names(noise, pooling, unit)
     np.testing.assert_allclose(sums, getattr(found, f"{unit}s"), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("assignment, top_n", [("euclidean", 3), ("cosine", 1)])
 def test_an_explanation_is_the_method_taken_apart(noise, assignment, top_n):
     model = small_model(assignment=assignment, top_n=top_n)
@@ -103,6 +105,7 @@ def named_by_words(model, frames, labels, words):
     return model.score(features, codebook, confidence, discretize.video_tokens(votes, codes, 1))[0]
 
 
+@pytest.mark.slow
 def test_a_vocabulary_names_frames_while_labels_classify(learnt, noise):
     named = learnt.explain(noise, LABELS, vocabulary=WORDS, runner_ups=1)
     assert {word for words in named.words for word in words} <= set(WORDS)
@@ -218,6 +221,7 @@ def test_a_bad_video_costs_no_other_where_that_is_requested(learnt, clips, tmp_p
             learnt.stream(videos, **wrong)
 
 
+@pytest.mark.slow
 def test_thousands_of_labels(learnt, noise):
     labels = [f"label {number}" for number in range(3000)]
     assert len(learnt.predict(noise, labels).scores) == 3000

@@ -77,11 +77,13 @@ def served(folder):
     return served_example(folder).Served(folder)
 
 
+@pytest.mark.slow
 def test_the_program_gives_what_the_package_gives(model, served):
     frames = random_frames(3)
     assert_same(served(frames), expected(model, frames))
 
 
+@pytest.mark.slow
 def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     changes = {"pooling": "softmax_mean", "assignment": "cosine", "normalization": "clip"}
     half = dataclasses.replace(
@@ -114,6 +116,7 @@ def test_a_bfloat16_model_that_learnt_nothing(tmp_path):
     assert np.abs(seen.astype(int) - read_clip(video, 1, 32).frames).max() > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config, changes",
     [

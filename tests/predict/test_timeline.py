@@ -75,6 +75,7 @@ def test_a_label_above_the_threshold_that_is_never_best():
     assert [(s.label, s.best) for s in segments.close()] == [("a", True), ("b", False)]
 
 
+@pytest.mark.slow
 def test_a_timeline_is_the_windows_classified_one_by_one(learnt, long):
     found = learnt.timeline(long, LABELS, window=4, stride=2, frames=4)
     images = np.stack([frame.image for frame in frames_at(long, 1.0, learnt.size)])
@@ -115,6 +116,7 @@ def test_times_that_start_again_cost_nothing(learnt, tmp_path):
     assert found.note == ""
 
 
+@pytest.mark.slow
 def test_other_words_name_the_windows(learnt, long):
     found = learnt.timeline(long, LABELS, window=4, frames=4, vocabulary=WORDS)
     assert set(found.words) <= set(WORDS)
@@ -151,10 +153,13 @@ def test_memory_does_not_grow_with_the_video(learnt, long, monkeypatch):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"window": 0.0}, "window=0.0: expected seconds"),
-        ({"window": 4.0, "stride": 5.0}, "stride=5.0: expected seconds, above 0, at most a window"),
-        ({"threshold": 0.0}, "threshold=0.0: expected a score"),
-        ({"frames": 0}, "frames=0: expected 1 or more"),
+        ({"window": 0.0}, "window=0.0`: expected seconds"),
+        (
+            {"window": 4.0, "stride": 5.0},
+            "stride=5.0`: expected seconds, above 0, at most a window",
+        ),
+        ({"threshold": 0.0}, "threshold=0.0`: expected a score"),
+        ({"frames": 0}, "frames=0`: expected 1 or more"),
     ],
 )
 def test_windows_out_of_range_are_reported(learnt, long, settings, message):

@@ -1,14 +1,18 @@
 """The picture of one clip: it shows the words, the classes and the scores, and is written whole."""
 
 import dataclasses
+import io
 import re
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.text import Text
 
 from browser import scenes
+from vtd_jax.predict.results import Prediction
+from vtd_jax.printable import printable
 from vtd_jax.report.clip_figure import clip_picture, evenly, explanation_figure
 from vtd_jax.report.timeline_figure import timeline_figure
 
@@ -112,3 +116,30 @@ def test_columns_are_evenly_chosen():
     chosen = evenly(64, 16)
     assert (chosen[0], chosen[-1], len(set(chosen.tolist()))) == (0, 63, 16)
     assert set(np.diff(chosen)) <= {4, 5}
+
+
+# escape sequences, lines, formulas, letters that no font has, and labels without an end
+ODD = (
+    "\x1b[31mred\x1b[0m", "two\nlines\tand \u202e", "$x_1$ \\frac{1}{2} $", "綱引き 🎉 ไทย",
+    "\udcff\0", "very " * 300, "W" * 3000, "<b>&lt;",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("title", ["", "my\nown \x1b $t$ title"])
+def test_what_a_user_saves_is_in_one_line_and_warns_of_nothing(title):
+    explained = scenes.explanation(scenes.pictures(6, 32), ODD, video="\x1b$a$\n\udcff.mp4")
+    fields = [field.name for field in dataclasses.fields(Prediction)]
+    predicted = Prediction(**{name: getattr(explained, name) for name in fields})
+    for result in (explained, predicted, scenes.timeline(scenes.pictures(3, 32), ODD, windows=20)):
+        figure = result.plot(top=8, title=title)
+        for kind in ("png", "pdf", "svg"):
+            figure.savefig(io.BytesIO(), format=kind, bbox_inches="tight")
+        figure.canvas.draw()
+        lines = [text.get_text().split("\n") for text in figure.findobj(Text)]
+        assert all(printable(line) == line for text in lines for line in text)
+        assert max(len(line) for text in lines for line in text) <= 110
+        shown = [text for text in figure.findobj(Text) if "$" in text.get_text()]
+        assert shown
+        assert not any(text.get_parse_math() for text in shown)
+        if title:
+            assert ["my", r"own \x1b $t$ title"] in lines

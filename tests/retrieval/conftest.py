@@ -1,5 +1,8 @@
 """Predictors whose features an index keeps, and videos for them."""
 
+import os
+import shutil
+
 import jax
 import pytest
 
@@ -46,3 +49,24 @@ def made(tmp_path_factory):
 def small_shards(monkeypatch):
     """Shards of three clips."""
     monkeypatch.setattr(store, "_CLIPS", 3)
+
+
+@pytest.fixture
+def clips(made, tmp_path):
+    """A copy of the videos."""
+    shutil.copytree(made, tmp_path / "clips")
+    return tmp_path / "clips"
+
+
+@pytest.fixture
+def seen(plain, monkeypatch):
+    """The videos that are encoded."""
+    found, encode = [], type(plain).encode_videos
+
+    def noting(self, videos, **options):
+        for one in encode(self, videos, **options):
+            found.append(os.path.basename(getattr(one, "video", "") or one.clip.name))
+            yield one
+
+    monkeypatch.setattr(type(plain), "encode_videos", noting)
+    return found

@@ -13,7 +13,8 @@ from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.checkpoints import save_clip
 from vtd_jax.predict.loading import load
 from vtd_jax.retrieval.encoder import encoder_fingerprint
-from vtd_jax.retrieval.store import Contents, Row, with_shard, write_contents
+from vtd_jax.retrieval.shard_files import Row, with_shard
+from vtd_jax.retrieval.store import Contents, write_contents
 
 # small towers, but features as wide as those of a ViT-B
 WIDE = CLIPConfig(512, 32, 1, 64, 16, 64, text_layers=1)
@@ -28,7 +29,7 @@ def write(folder: Path, clips: int, frames: int = 16, planted: int = 0) -> Path:
     code = np.asarray(predictor.encode_words((QUERY,)))[0]
     index.mkdir()
     contents = Contents(
-        encoder_fingerprint(predictor), frames, 512, str(weights), "", "", {}, ("/videos",)
+        encoder_fingerprint(predictor.model), frames, 512, str(weights), "", "", {}, ("/videos",)
     )
     rng, shards = np.random.default_rng(0), []
     base = rng.standard_normal((contents.clips_a_shard, frames, 512), dtype=np.float32)

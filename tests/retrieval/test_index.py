@@ -90,6 +90,7 @@ def test_blocks_of_several_sizes_find_the_same(index, monkeypatch):
             _assert_same(hits, others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vocabulary", [None, WORDS])
 @pytest.mark.parametrize("kind", ["index", "fused_index"])
 def test_labels_score_as_those_of_the_videos(kind, vocabulary, request, made):
@@ -110,6 +111,7 @@ def test_labels_score_as_those_of_the_videos(kind, vocabulary, request, made):
     assert json.dumps(results[-1].to_dict(2))
 
 
+@pytest.mark.slow
 def test_what_is_learnt_only_from_texts_reads_the_index_of_its_clip(index, made):
     learnt = predictor(text_prompts=2, text_depth=2, pooling="mean")
     found = Index.open(index.folder, learnt)
@@ -119,6 +121,7 @@ def test_what_is_learnt_only_from_texts_reads_the_index_of_its_clip(index, made)
     assert [hit.video for hit in found.search("a dog", 2)]
 
 
+@pytest.mark.slow
 def test_fusion_takes_the_names_of_training_or_words(fused_index, fused):
     by_names = fused_index.search("a dog")
     assert by_names == fused_index.search("a dog", vocabulary=None)
@@ -163,9 +166,45 @@ def test_what_cannot_be_searched_is_one_line(index, tmp_path, plain):
     with pytest.raises(UserError, match=r"no index\.json in it"):
         Index.open(tmp_path, plain)
     soft = Index.open(index.folder, predictor(pooling="softmax_mean"))
-    with pytest.raises(UserError, match="compares labels with each other"):
+    with pytest.raises(UserError, match="`pooling=softmax_mean`: compares labels with"):
         soft.search("a dog")
     assert len(list(soft.classify(LABELS))) == 7
+
+
+@pytest.mark.parametrize("value", [-1, -(10**30), 10**30, True])
+def test_numbers_are_checked_by_the_call_itself(index, made, value):
+    for call in (
+        lambda: index.classify(LABELS, runner_ups=value),
+        lambda: index.search("a dog", top=value),
+        lambda: index.similar(made / "0.mp4", top=value),
+        lambda: index.predictor.explain(made / "0.mp4", LABELS, runner_ups=value),
+    ):
+        with pytest.raises(UserError, match=r"`(top|runner_ups)=.*: expected [01] or more"):
+            call()
+
+
+@pytest.mark.parametrize("value", [3, 2**31 - 1])
+def test_whole_numbers_of_any_size(index, value):
+    assert len(index.search("a dog", top=value)) == min(value, 7)
+    for result in index.classify(LABELS, runner_ups=value):
+        assert len(result.words[0]) == min(value + 1, len(LABELS))
+
+
+def test_settings_beside_a_loaded_model_are_refused(index, plain, tmp_path, made):
+    said = r"`templates`, `pooling`: for a model that is loaded here, and `model` is loaded already"
+    settings = dict(templates=["a {}."], pooling="mean")
+    with pytest.raises(UserError, match=said):
+        Index.open(index.folder, plain, **settings)
+    with pytest.raises(UserError, match=said):
+        Index.build(tmp_path / "index", [made], plain, **settings)
+    assert not (tmp_path / "index").exists()
+    # what says nothing is no setting
+    assert len(Index.open(index.folder, plain, templates=(), pooling=None)) == 7
+    for model in (plain, "tiny", None):
+        with pytest.raises(UserError, match=r"argument template: did you mean templates\?"):
+            Index.open(index.folder, model, template="a {}.")
+    with pytest.raises(UserError, match="unknown argument source"):
+        Index.build(tmp_path / "index", [made], source="tiny")
 
 
 def test_another_image_tower_is_refused(index, fused_index):
@@ -208,6 +247,7 @@ def test_a_name_that_an_index_says_is_no_consent(index, tmp_path, monkeypatch):
         assert loaded.pop() == (source, settings, str(tmp_path / "index.json"))
 
 
+@pytest.mark.slow
 def test_the_index_of_a_name_loads_it_and_finds_what_is_shown(tmp_path, made):
     built = Index.build(tmp_path / "index", [made / "0.mp4"], "tiny", frames=2)
     assert built.about.model == "tiny"

@@ -1,7 +1,5 @@
 """Results of an index as people look at them, and what videos it can be made of."""
 
-import os
-
 import fsspec
 
 from support.small_model import LABELS
@@ -45,5 +43,4 @@ def test_copies_of_addresses_have_one_name_wherever_it_is_called(tmp_path, plain
     finally:
         system.store.clear()
         system.pseudo_dirs[:] = [""]
-    [clip] = [one.clip.name for one in index]
-    assert clip.startswith(os.path.join(tmp_path, "cache"))
+    assert [one.clip.name for one in index] == ["memory://b/c/1.mp4"]

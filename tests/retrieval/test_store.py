@@ -11,9 +11,10 @@ from safetensors.numpy import save
 from hostile import harness
 from vtd_jax.cache.shards import write_shard
 from vtd_jax.errors import UserError
-from vtd_jax.retrieval import store
+from vtd_jax.retrieval import shard_files, store
 from vtd_jax.retrieval.index import Index
-from vtd_jax.retrieval.store import Contents, Row, read_contents, with_shard, write_contents
+from vtd_jax.retrieval.shard_files import Row, with_shard
+from vtd_jax.retrieval.store import Contents, read_contents, write_contents
 
 FRAMES, WIDTH = 2, 4
 ROWS = [Row(0, f"{n}.mp4", 1, 2, 9, 1.5, [2, 6], [0.2, 0.6], "") for n in range(3)]
@@ -63,8 +64,8 @@ def test_contents_come_back(folder):
     found = read_contents(folder)
     assert (found.frames, found.width, found.model, len(found)) == (FRAMES, WIDTH, "tiny", 3)
     assert found.settings == {"dtype": "float32"}
-    assert store.rows_of(folder, found, 0) == ROWS
-    features = store.features_of(folder, found, 0, check=True)
+    assert shard_files.rows_of(folder, found, 0) == ROWS
+    features = shard_files.features_of(folder, found, 0, check=True)
     assert isinstance(features, np.memmap)
     assert features.dtype == np.float16
     before = (folder / "index.json").read_bytes()
@@ -88,6 +89,9 @@ def test_contents_come_back(folder):
         (("about", "roots", "/"), "roots: expected array"),
         (("about", "shards", [{}]), "shards[0]: object missing required field"),
         (("about", "shards", 0, "clips", 10**9), "shards[0].clips: expected int <= 256"),
+        (("about", "shards", 0, "number", "../0"), "shards[0].number: expected int"),
+        (("about", "shards", 0, "number", -1), "shards[0].number: expected int >= 0"),
+        (("about", "shards", 0, "number", 7), "00007.safetensors: No such file"),
         (("about", "shards", 0, "clips", 0), "shards[0].clips: expected int >= 1"),
         (("about", "shards", 0, "dropped", [3]), "shards[0].dropped: a clip that"),
         (("about", "shards", 0, "dropped", [-1]), "dropped[0]: expected int >= 0"),
@@ -116,10 +120,13 @@ def test_a_manifest_of_something_else_is_one_line(folder):
     _refused(folder, "a pipe")
 
 
+@pytest.mark.slow
 def test_more_shards_than_there_are(folder):
     manifest = json.loads((folder / "index.json").read_text())
     shards = manifest["about"]["shards"]
     _changed(folder, "about", "shards", shards * 2)
+    _refused(folder, "shards[1].number: 0, as another shard")
+    _changed(folder, "about", "shards", [*shards, shards[0] | {"number": 1}])
     _refused(folder, "00001.safetensors: No such file")
     _changed(folder, "about", "shards", shards * 100_001)
     _refused(folder, "shards: expected array of length <= 100000")
@@ -233,10 +240,10 @@ def test_a_shard_that_is_dropped_is_not_opened(folder):
 
 def test_float16_holds_or_says_so():
     features = np.array([[1.0, -60000.0]], np.float32)
-    assert store.as_float16(features, "a.mp4").dtype == np.float16
+    assert shard_files.as_float16(features, "a.mp4").dtype == np.float16
     for bad in (70000.0, np.nan, np.inf):
         with pytest.raises(UserError, match=r"a\.mp4: frame features up to .* float16"):
-            store.as_float16(np.array([[1.0, bad]], np.float32), "a.mp4")
+            shard_files.as_float16(np.array([[1.0, bad]], np.float32), "a.mp4")
 
 
 def test_wide_features_make_smaller_shards():

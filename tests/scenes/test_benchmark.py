@@ -52,6 +52,7 @@ def test_nothing_evaluated_was_learnt_and_halves_are_apart():
         assert not _files(name) & learnt
 
 
+@pytest.mark.slow
 def test_clips_show_the_class_of_their_list(monkeypatch):
     """The name that a clip is rendered with is the one that its list's label says."""
     shown = []

@@ -155,7 +155,7 @@ def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     fields = _with()
     del fields["model"]["confidence"], fields["model"]["templates"], fields["model"]["ties"]
     del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
-    del fields["data"]["preprocess"]
+    del fields["data"]["preprocess"], fields["data"]["features"]
     del fields["clip"]["activation"], fields["clip"]["head_width"]
     old = RunConfig.from_saved(fields)
     assert (old.model.confidence, old.model.templates, old.data.stored_views) == ("softmax", (), 0)

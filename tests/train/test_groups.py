@@ -183,6 +183,7 @@ def about(tmp_path):
     return {"format": tuned.FORMAT, **json.loads(json.dumps(dataclasses.asdict(info)))}
 
 
+@pytest.mark.slow
 def test_every_field_of_an_exported_model(tmp_path, about):
     path = _tuned(tmp_path / "x.safetensors", about)
     assert tuned.read_tuned(path).frames == 8

@@ -99,6 +99,7 @@ def test_padding_is_no_video(folder, tmp_path, spoil):
     assert len(_lines(tmp_path)[0]["files"]) == len(_lines(tmp_path)[0]["index"]) == 2
 
 
+@pytest.mark.slow
 def test_skipped_updates_are_counted_and_the_count_resumes(folder, tmp_path, spoil, capsys):
     spoil([2, 5], True, loss=np.nan)
     changes = dict(on_nonfinite="skip", optimizer__epochs=1)
@@ -131,6 +132,7 @@ def test_a_run_that_skips_all_the_time_stops(folder, tmp_path, spoil):
     assert len(_lines(tmp_path)) == 10
 
 
+@pytest.mark.slow
 def test_ten_in_a_row_are_ten_over_a_continuation(folder, tmp_path, spoil):
     spoil(range(2, 99), True, loss=np.inf)
     changes = dict(on_nonfinite="skip", checkpoint__every_steps=1)

@@ -29,6 +29,7 @@ def _traces(workdir):
     return [path for path in (workdir / "profile").rglob("*.xplane.pb") if path.stat().st_size]
 
 
+@pytest.mark.slow
 def test_a_trace_and_what_is_reported(folder, tmp_path, capsys):
     config = small_run.run_config(folder, optimizer__epochs=1)
     small_run.train(config, tmp_path / "a", profile=(2, 9))
@@ -38,6 +39,7 @@ def test_a_trace_and_what_is_reported(folder, tmp_path, capsys):
     assert b"step" in _traces(tmp_path / "a")[0].read_bytes()
 
 
+@pytest.mark.slow
 def test_steps_that_are_done_already(folder, tmp_path, capsys):
     small_run.train(small_run.run_config(folder, optimizer__epochs=1), tmp_path)
     small_run.train(small_run.run_config(folder), tmp_path, resume=True, profile=(1, 2))
@@ -49,6 +51,7 @@ def test_steps_that_are_done_already(folder, tmp_path, capsys):
     assert "profile: steps 7 to 8 traced" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_ends_its_trace(folder, tmp_path):
     def evaluate(model, last, check):
         raise UserError("no evaluation")

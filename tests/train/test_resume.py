@@ -274,6 +274,7 @@ def _as_before(workdir, step):
     file.write_text(json.dumps(content | {"digest": f"{content['digest']:0<64}"}))
 
 
+@pytest.mark.slow
 def test_a_run_of_an_earlier_version_is_resumed_and_evaluated(folder, whole, tmp_path, capsys):
     workdir = tmp_path / "run"
     shutil.copytree(whole[0], workdir)

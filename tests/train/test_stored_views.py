@@ -107,6 +107,7 @@ def test_shuffling_and_a_last_partial_batch_stay_as_they_are(folder, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_decoded_or_encoded_twice(
     folder, plain, tmp_path, decoded, monkeypatch, capsys, cache
 ):
@@ -135,6 +136,7 @@ def test_nothing_is_decoded_or_encoded_twice(
         )
 
 
+@pytest.mark.slow
 def test_fewer_views_come_again(folder, tmp_path, decoded):
     """One view: the second epoch sees the first's clips, in an order of its own."""
     _, losses = _run(_config(folder, data__stored_views=1), tmp_path / "run")
@@ -144,6 +146,7 @@ def test_fewer_views_come_again(folder, tmp_path, decoded):
     assert not np.allclose(losses[3:], plain[1][3:], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_resumed_is_bit_for_bit_uninterrupted(folder, tmp_path, monkeypatch, decoded):
     config = _config(folder, data__stored_views=2, checkpoint__every_steps=1)
     whole = _run(config, tmp_path / "whole")

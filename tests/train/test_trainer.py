@@ -79,6 +79,7 @@ def test_however_it_is_split(folder, one, changes):
         np.testing.assert_allclose(value, one[0][name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
 def test_rates_are_those_of_the_updates(folder):
     message = _run(
         folder,
@@ -93,6 +94,7 @@ def test_rates_are_those_of_the_updates(folder):
     )
 
 
+@pytest.mark.slow
 def test_nothing_is_compiled_after_the_second_step(folder):
     compiled = []
 
@@ -116,6 +118,7 @@ def test_nothing_is_compiled_after_the_second_step(folder):
         jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.slow
 def test_a_step_takes_the_memory_of_its_state(folder):
     trainer, state, batches, _ = _run(folder, steps=1)
     before = flatten_arrays(trainer.initial.learnable)
@@ -131,6 +134,7 @@ def test_a_step_takes_the_memory_of_its_state(folder):
         np.testing.assert_array_equal(value, message[name])
 
 
+@pytest.mark.slow
 def test_bfloat16_towers_keep_float32_parameters(folder):
     _, state, _, message = _run(folder, clip__dtype="bfloat16", memory__remat="block")
     assert {x.dtype for x in jax.tree.leaves(state.learnable)} == {np.dtype("float32")}

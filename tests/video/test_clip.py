@@ -6,7 +6,8 @@ from support.video_files import frame_number, make_video, picture
 from vtd_jax.errors import UserError
 from vtd_jax.video import decode, sampling
 from vtd_jax.video.augment import spatial_views
-from vtd_jax.video.clip import as_videos, frames_at, read_clip
+from vtd_jax.video.clip import frames_at, read_clip
+from vtd_jax.video.clips.arguments import as_videos
 from vtd_jax.video.decode import VideoError
 
 

@@ -281,6 +281,7 @@ def test_clips_that_do_not_fit(tmp_path, monkeypatch):
             stored(b"", frames=[simplejpeg.encode_jpeg(picture(0, 48, 64))] * 6).frames(wanted)
 
 
+@pytest.mark.slow
 def test_frames_are_freed_without_the_garbage_collector(tmp_path):
     path = make_video(tmp_path / "x.mp4", 6)
     gc.collect()

@@ -32,6 +32,7 @@ def gif(width: int, height: int, frames: int) -> bytes:
     return head + frame * frames + b";"
 
 
+@pytest.mark.slow
 def test_small_files_of_huge_frames(tmp_path):
     path = tmp_path / "x.gif"
     path.write_bytes(gif(8190, 8190, 120))

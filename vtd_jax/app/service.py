@@ -32,6 +32,7 @@ from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPR
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
+from vtd_jax.predict.words import check_texts
 from vtd_jax.report.html import Beside, jpeg
 from vtd_jax.report.pages import write_page
 from vtd_jax.untrusted import limits
@@ -276,7 +277,8 @@ class Service:
         predictor = self._models[place].predictor
         if what == "labels":
             return predictor.check_labels(texts)
-        return predictor.check_vocabulary(texts)
+        underscores = predictor.model.config.text_prompts > 0
+        return check_texts(texts, "vocabulary", underscores=underscores)
 
 
 def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str, Any]:

@@ -12,16 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 import vtd_jax
 from vtd_jax.cache.folder import check_ours
 from vtd_jax.cache.shards import ENDING, make_folder, read_rows, write_rows
-from vtd_jax.clip.weights.params import state_from_clip
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.console.progress import Progress
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder
-from vtd_jax.fingerprints import fingerprint, fingerprint_all
+from vtd_jax.fingerprints import fingerprint
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import DeviceMesh, Mapped, Over, pad_batch, round_up
 from vtd_jax.parallel.prefetch import Prefetcher
@@ -45,18 +45,6 @@ _FORMAT = 3
 _WHAT = "frame features"
 
 
-def tower_fingerprint(model: VTDCLIP) -> str:
-    """The fingerprint of the image tower, its dtype and normalization.
-
-    It does not depend on the layout of the layers: weights are taken under OpenAI's names.
-    """
-    visual = {
-        name: x for name, x in state_from_clip(model.clip).items() if name.startswith("visual.")
-    }
-    about = [repr(model.clip.config), str(model.clip.visual.dtype), model.config.normalization]
-    return fingerprint_all([about + list(visual), *visual.values()])
-
-
 class Stored:
     """Features of every video of a list, for one training epoch or all views of an evaluation.
 
@@ -76,11 +64,14 @@ class Stored:
         index[: len(chosen)] = chosen
         real = np.arange(rows) < len(chosen)
         return {
-            "features": np.stack([self._shards[i // SHARD][i % SHARD] for i in index.tolist()]),
+            "features": np.stack([self._of(i) for i in index.tolist()]),
             "label": np.where(real, self._labels[index], 0).astype(np.int32),
             "weight": real.astype(np.float32),
             "index": np.where(real, index, -1),
         }
+
+    def _of(self, video: int) -> Float32[np.ndarray, "..."]:
+        return self._shards[video // SHARD][video % SHARD]
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Every video once, in the order of the records; the last batch is padded."""

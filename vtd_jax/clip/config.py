@@ -184,6 +184,8 @@ class CLIPConfig:
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> "CLIPConfig":
         """Reads `to_dict`'s fields; unknown or missing ones are a `UserError`."""
+        if not isinstance(fields, Mapping):
+            raise _wrong(f"{brief(fields)}, expected fields by name")
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):
             raise _wrong(f"unknown fields {unknown}, expected {sorted(known)}")
@@ -205,11 +207,11 @@ class CLIPConfig:
         """`named("ViT-B/16")`: one of OpenAI's nine, by its published name, "tiny", or one of
         `vtd_jax.clip.towers.published`.
         """
+        if not isinstance(name, str) or name not in known_architectures():
+            known = ", ".join(known_architectures())
+            raise UserError(f"unknown CLIP architecture {brief(name)}, expected one of {known}")
         if name in OTHERS:
             return _other(name)
-        if name not in _NAMED:
-            known = ", ".join(known_architectures())
-            raise UserError(f"unknown CLIP architecture {name!r}, expected one of {known}")
         return _NAMED[name]()
 
     @classmethod

@@ -11,6 +11,8 @@ from jaxtyping import Int, Int32
 from tokenizers import decoders, models, pre_tokenizers
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_listed, check_switch, check_whole
+from vtd_jax.printable import brief
 from vtd_jax.texts import clean, words
 
 SOT, EOT = 49406, 49407
@@ -48,12 +50,10 @@ def tokenize(
       UserError: a text does not fit and `truncate` is off, or is not a string; `context_length` is
         below 2.
     """
-    if context_length < 2:
-        raise UserError(
-            f"context_length={context_length}: start and end tokens alone take 2 positions; give "
-            "2 or more"
-        )
-    texts = [texts] if isinstance(texts, str) else texts
+    needed = "positions for the start and the end token at least; give 2 or more"
+    context_length = check_whole("context_length", context_length, needed, least=2, most=2**20)
+    truncate = check_switch("truncate", truncate)
+    texts = [texts] if isinstance(texts, str) else check_listed("texts", texts, "a list of texts")
     out = np.zeros((len(texts), context_length), np.int32)
     for text, row, ids in zip(texts, out, encode(texts), strict=True):
         if len(ids) + 2 > context_length and not truncate:
@@ -83,7 +83,8 @@ def encode(texts: Sequence[str]) -> list[list[int]]:
     for i, text in enumerate(texts):
         if not isinstance(text, str):
             raise UserError(
-                f"text {i} of {len(texts)} is {text!r} ({type(text).__name__}), expected a string"
+                f"text {i} of {len(texts)} is {brief(text)} ({type(text).__name__}), expected a "
+                "string"
             )
     batch = [words(clean(text)) for text in texts]
     return [

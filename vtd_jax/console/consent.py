@@ -1,4 +1,4 @@
-"""Whether weights may be downloaded: nothing is fetched by surprise."""
+"""Whether weights and videos may be downloaded: nothing is fetched by surprise."""
 
 import contextlib
 import contextvars
@@ -21,6 +21,10 @@ _found: contextvars.ContextVar[tuple[str, str]] = contextvars.ContextVar("found"
 _saved: dict[str, str] = {}
 
 
+class Refused(UserError):
+    """No request may be made: a call as a whole ends, and not only one of its files."""
+
+
 @contextlib.contextmanager
 def given(download: bool | None) -> Iterator[None]:
     """Until the block ends, the answer is `download`; None leaves it as it was."""
@@ -36,13 +40,13 @@ def answer() -> bool | None:
     """What `given` or the environment says; None where a terminal may be asked.
 
     Raises:
-      UserError: the variable is neither yes nor no.
+      Refused: the variable is neither yes nor no.
     """
     if (found := _given.get()) is not None:
         return found
     text = os.environ.get(VARIABLE, "").lower()
     if text not in ("", *_YES, *_NO):
-        raise UserError(f"{VARIABLE}={brief(text)}: expected 1 or 0")
+        raise Refused(f"{VARIABLE}={brief(text)}: expected 1 or 0")
     return None if not text else text in _YES
 
 
@@ -98,24 +102,24 @@ def check_possible(what: str, about: str) -> None:
     """Refuses what is not here before any request, where nobody allows one.
 
     Args:
-      what: the name of the weights.
+      what: the name of the weights, or the address of a video.
       about: what would be fetched, from where and into which place.
 
     Raises:
-      UserError: says how to allow it.
+      Refused: says how to allow it.
     """
     if not is_possible():
-        raise UserError(
+        raise Refused(
             f"{what}: not on this machine; {setting('download', True)} or {VARIABLE}=1 downloads "
             f"{about}"
         )
 
 
 def ask(what: str, size: int | None, source: str, place: Path) -> None:
-    """Returns if weights may be downloaded, after a line that says size and place.
+    """Returns if weights or videos may be downloaded, after a line that says size and place.
 
     Args:
-      what: the name of the weights.
+      what: the name of the weights, or the address of a video.
       size: bytes to fetch; None if the server does not say.
       source: address that they come from.
       place: file or folder that they go to.
@@ -126,7 +130,7 @@ def ask(what: str, size: int | None, source: str, place: Path) -> None:
     about = f"{amount(size)} from {source} into {place}"
     check_possible(what, about)
     if answer() is None and not _ask(f"{what} is not on this machine. Download {about}? [y/N] "):
-        raise UserError(f"{what}: not downloaded; it is {amount(size)} from {source}")
+        raise Refused(f"{what}: not downloaded; it is {amount(size)} from {source}")
     check_room(what, size, place)
     log(f"{what}: downloading {about}")
 

@@ -1,7 +1,8 @@
 """A live line at the bottom of the terminal that shows what a command is doing.
 
 Other output goes above the line, and the line disappears at the end. Without a terminal, in a pipe,
-a file or a CI log, nothing is written.
+a file or a CI log, nothing is written; nor where the library is used without a command, whose user
+did not ask for it.
 """
 
 import atexit
@@ -19,6 +20,7 @@ import rich.spinner
 import rich.text
 
 from vtd_jax.printable import printable
+from vtd_jax.terminal import is_printed
 
 # spinner and blank before the text, and a free column after it: some terminals wrap a full line
 _MARGIN = 3
@@ -96,7 +98,9 @@ def clear() -> None:
 
 
 def is_visible() -> bool:
-    """Whether an open line is shown: not in a pipe, on a dumb terminal or after `silence`."""
+    """Whether an open line is shown: in a command, not in a pipe, on a dumb terminal or after
+    `silence`.
+    """
     return _SHOWN.console() is not None
 
 
@@ -155,7 +159,7 @@ class _Shown:
 
     def console(self) -> rich.console.Console | None:
         """Where lines are shown; None if they cannot be."""
-        if self.silent or (stream := self._terminal()) is None:
+        if self.silent or not is_printed() or (stream := self._terminal()) is None:
             return None
         console = rich.console.Console(file=stream, highlight=False, soft_wrap=True)
         return None if not console.is_terminal or console.is_dumb_terminal else console

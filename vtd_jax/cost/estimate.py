@@ -283,7 +283,7 @@ def counted(config: RunConfig, kind: str, devices: int = 1) -> Counted:
         devices=1,
         codebook_shards=1,
         clip=dataclasses.replace(config.clip, path=path),
-        data=dataclasses.replace(config.data, stored_views=0, batch_size=training),
+        data=dataclasses.replace(config.data, features="", stored_views=0, batch_size=training),
         evaluate=dataclasses.replace(
             config.evaluate, temporal_views=1, spatial_views=1, batch_size=evaluation
         ),

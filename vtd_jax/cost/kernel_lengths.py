@@ -1,9 +1,6 @@
 """Compiles exported Pallas kernels for a TPU and prints how long their programs are.
 
-    python -m vtd_jax.cost.kernel_lengths FOLDER TOPOLOGY
-
-Started by `kernels`, with LIBTPU_INIT_ARGS that let libtpu write into FOLDER/dumped. FOLDER has the
-programs, 0.exported and so on; each line is one's number and its bundles of a grid step, "0: 4817".
+`kernels` runs `report` in a process, where LIBTPU_INIT_ARGS let libtpu write into FOLDER/dumped.
 """
 
 import sys
@@ -49,6 +46,12 @@ def main(folder: Path, topology: str) -> dict[str, int]:
     return {number: value for number, value in found.items() if value is not None}
 
 
-if __name__ == "__main__":
-    for number, bundles in main(Path(sys.argv[1]), sys.argv[2]).items():
+def report(folder: str, topology: str) -> None:
+    """Prints a line for each program, its number and the bundles of a grid step: "0: 4817".
+
+    Args:
+      folder: with the programs, 0.exported and so on.
+      topology: of the TPU.
+    """
+    for number, bundles in main(Path(folder), topology).items():
         sys.stdout.write(f"{number}: {bundles}\n")

@@ -4,7 +4,6 @@ import math
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import jax
 from jax.extend import core
 
 from vtd_jax.cost.hlo import Instruction, grid_steps, pallas_calls
+from vtd_jax.installed.python_processes import isolated
 
 # libtpu reads these when it is loaded: write the length of each program, nothing else. They make
 # compiling half as long again, so kernels are compiled alone, in a process of their own.
@@ -24,7 +24,7 @@ _ARRAY = re.compile(r"\b[a-z]\w*\[([\d,]*)\]")
 # an instruction's attributes have it if it calls a Pallas kernel
 PALLAS = '"tpu_custom_call"'
 _LOOPS = ("scan", "while")
-_SECONDS = 600
+_RUN, _SECONDS = "from vtd_jax.cost.kernel_lengths import report; report(*sys.argv[1:])", 600
 # (kernel, topology) -> its length
 _known: dict[tuple[str, str | None], int | None] = {}
 
@@ -103,7 +103,7 @@ def _lengths(exported: Sequence[bytes], topology: str) -> Sequence[int | None]:
         arguments = f"{given} {_DUMP.format(dumped, _PASS)}".strip()
         try:
             done = subprocess.run(
-                [sys.executable, "-m", "vtd_jax.cost.kernel_lengths", folder, topology],
+                isolated(_RUN, folder, topology),
                 env=os.environ | {"LIBTPU_INIT_ARGS": arguments, "JAX_PLATFORMS": "cpu"},
                 capture_output=True,
                 text=True,

@@ -1,1 +1,1 @@
-"""How this package is installed: where the commands are, and which extras."""
+"""How this package is installed, where the commands are, which extras; requests to servers."""

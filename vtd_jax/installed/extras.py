@@ -16,7 +16,7 @@ EXTRAS = {
     "data": {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"},
     "train": {"grain": "grain", "optax": "optax", "tensorboardX": "tensorboardX"},
     "figures": {"matplotlib": "matplotlib"},
-    "hub": {"aiohttp": "aiohttp", "gcsfs": "gcsfs", "s3fs": "s3fs"},
+    "hub": {"gcsfs": "gcsfs", "s3fs": "s3fs"},
     "verify": {"PIL": "pillow", "skimage": "scikit-image"},
 }
 _BRINGS = {"train": ("train", "data")}

@@ -11,8 +11,7 @@ from vtd_jax.printable import brief
 
 # scheme -> what gives it to fsspec
 _PACKAGES = {
-    "http": "aiohttp", "https": "aiohttp", "gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs",
-    "az": "adlfs", "abfs": "adlfs",
+    "gs": "gcsfs", "gcs": "gcsfs", "s3": "s3fs", "az": "adlfs", "abfs": "adlfs",
 }  # fmt: skip
 _NOT_FOUND = 404
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+)://", re.IGNORECASE)

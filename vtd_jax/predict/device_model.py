@@ -1,6 +1,7 @@
 """A model and its compiled programs on the devices that it predicts with."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -8,9 +9,12 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float32, Int32, UInt8
 
+from vtd_jax.errors import UserError
+from vtd_jax.fields import check_listed
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.batching.memory import CHUNK, frames_a_device
 from vtd_jax.predict.programs import Parts, Vocabulary, compiled
+from vtd_jax.printable import brief
 from vtd_jax.video.scaling.fit import Fit
 
 
@@ -30,7 +34,7 @@ class DeviceModel:
           devices: to encode frames on; None for all local ones.
         """
         self.model = model
-        devices = tuple(jax.local_devices() if devices is None else devices)
+        devices = tuple(jax.local_devices() if devices is None else check_devices(devices))
         self.chunk = CHUNK * len(devices)
         self._mesh = Mesh(np.array(devices), ("frames",))
         graphdef, state = nnx.split(model.rounded())
@@ -141,6 +145,19 @@ class DeviceModel:
         """
         parts = self._programs.explain(self._state, features[None], codebook, tokens)
         return Parts(*(np.asarray(part)[0] for part in parts))
+
+
+def check_devices(devices: Any) -> list[jax.Device]:
+    """The devices as a list; a `UserError` unless they are one or more of JAX's, each once."""
+    expected = "a list of JAX's devices, each once, e.g. jax.devices()[:1]"
+    found = check_listed("devices", devices, expected)
+    if (
+        not found
+        or not all(isinstance(one, jax.Device) for one in found)
+        or len(set(found)) < len(found)
+    ):
+        raise UserError(f"devices: {brief(devices)}, expected {expected}")
+    return found
 
 
 def _logit_bias(model: VTDCLIP) -> float | None:

@@ -9,13 +9,17 @@ import numpy as np
 from jaxtyping import Float32
 
 from vtd_jax.cache.text_features import TextCache
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
+from vtd_jax.fields import check_listed, check_switch
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.batching.options import How
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
-from vtd_jax.texts import check_lengths
-from vtd_jax.video.clip import as_videos, check_frames
+from vtd_jax.predict.words import check_readable
+from vtd_jax.printable import brief
+from vtd_jax.texts import beginning
+from vtd_jax.video.clip import check_frames
+from vtd_jax.video.clips.arguments import as_videos
 
 
 class Embeds:
@@ -104,9 +108,9 @@ class Embeds:
         Raises:
           UserError: a file that is not a complete video, or an option out of range.
         """
-        if pool not in ("mean", None):
-            raise UserError(f'pool={pool!r}: expected "mean", or None for a vector a frame')
-        videos, single = as_videos(video)
+        if not (pool is None or (isinstance(pool, str) and pool == "mean")):
+            raise UserError(f'pool={brief(pool)}: expected "mean", or None for a vector a frame')
+        videos, single = as_videos(video, how.get("download"))
         found, encoded = [], self.encode_videos(videos, frames=frames, **how)
         with contextlib.closing(cast(Any, encoded)):
             for one in encoded:
@@ -130,18 +134,28 @@ class Embeds:
 
         Args:
           texts: one text or a list, of any number; a text may be there twice.
-          truncate: whether a text that is too long is cut at the last word that fits.
+          truncate: whether a text that is too long is cut at the last word that fits. A text may
+            have any length then: the first 4096 characters are looked at, which are more than fit.
 
         Returns:
           Float32 `[D]` for one text, `[N, D]` for a list of N. Every row has length 1.
 
         Raises:
-          UserError: an empty list, an empty text, or one that is too long.
+          UserError: an empty list, a text that is empty (also to CLIP), not valid Unicode, or too
+            long.
         """
-        given = [texts] if isinstance(texts, str) else list(texts)
-        _check(given)
+        cuts, expected = check_switch("truncate", truncate), "a text or a list of texts"
+        given = [texts] if isinstance(texts, str) else check_listed("texts", texts, expected)
+        if cuts:
+            given = [beginning(text) if isinstance(text, str) else text for text in given]
+        check_readable(
+            given,
+            "texts",
+            underscores=self.model.config.text_prompts > 0,
+            remedy=f"shorten it, or cut it with {setting('truncate', True)}",
+        )
         known = dict.fromkeys(given)
-        read = self._cut(list(known)) if truncate else list(known)
+        read = self._cut(list(known)) if cuts else list(known)
         codes = _unit(np.asarray(self._cache.encode(self.model, read)))
         places = {text: place for place, text in enumerate(known)}
         rows = codes[[places[text] for text in given]]
@@ -162,17 +176,6 @@ class Embeds:
             text if count <= room else fitted(text.split(), " ") or fitted(text.split()[0], "")
             for text, count in zip(texts, counts, strict=True)
         ]
-
-
-def _check(texts: list[Any]) -> None:
-    if not texts:
-        raise UserError("texts: an empty list, expected one text or more")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(
-                f"texts: {text!r:.60} at place {place}, expected a text that is not empty"
-            )
-    check_lengths(texts, ["texts"] * len(texts))
 
 
 def _unit(rows: Float32[np.ndarray, "*any d"]) -> Float32[np.ndarray, "*any d"]:

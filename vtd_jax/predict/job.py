@@ -1,17 +1,20 @@
 """What all videos of a call have in common, and the result for an unreadable video."""
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float32
 
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_whole
 from vtd_jax.predict.programs import Vocabulary
-from vtd_jax.printable import utf8
+from vtd_jax.printable import brief, utf8
 from vtd_jax.video.clip import Clip
 
 
-class Encoded(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Encoded:
     """A video that is read and encoded.
 
     Attributes:
@@ -50,16 +53,17 @@ class Failure(NamedTuple):
 
 def check_on_error(on_error: str) -> None:
     """Raises a `UserError` unless this is "raise" or "return"."""
-    if on_error not in ("raise", "return"):
+    if not isinstance(on_error, str) or on_error not in ("raise", "return"):
         raise UserError(
-            f'on_error={on_error!r}: expected "raise", or "return" to get a Failure as a result'
+            f'on_error={brief(on_error)}: expected "raise", or "return" to get a Failure as a '
+            "result"
         )
 
 
 def check_runner_ups(runner_ups: int | None) -> None:
     """Raises a `UserError` for a number of further words that is out of its range."""
-    if runner_ups is not None and runner_ups < 0:
-        raise UserError(f"runner_ups={runner_ups}: expected 0 or more")
+    if runner_ups is not None:
+        check_whole("runner_ups", runner_ups, "0 or more", least=0)
 
 
 class Job(NamedTuple):

@@ -18,13 +18,14 @@ from vtd_jax.clip.weights.checkpoints import holds_clip, load_clip
 from vtd_jax.clip.weights.safetensors_files import safetensors_metadata
 from vtd_jax.console.consent import found_in, given
 from vtd_jax.errors import UserError, function
-from vtd_jax.fields import check_choice
+from vtd_jax.fields import check_choice, check_listed, check_path, check_switch, check_whole
 from vtd_jax.files import is_possible
-from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.config import CHOICES, ModelConfig
 from vtd_jax.model.preprocess import PREPROCESS
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, load_tuned
 from vtd_jax.model.vtd_clip import VTDCLIP
+from vtd_jax.predict.device_model import check_devices
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.train.config import CONFIG_FILE
 
@@ -62,7 +63,7 @@ def load(
     source: str | os.PathLike,
     *,
     clip: str | os.PathLike | None = None,
-    checkpoint: str = "last",
+    checkpoint: str | int = "last",
     dtype: str | None = None,
     activation: str | None = None,
     head_width: int | None = None,
@@ -117,10 +118,24 @@ def load(
       UserError: a missing or damaged file, another CLIP than in training, an option that does not
         apply, a name that cannot be resolved, or a missing platform of `JAX_PLATFORMS`.
     """
-    if dtype not in (None, "float32", "bfloat16"):
+    check_path("source", source, "a CLIP, a tuned model, a workdir or 'tiny'")
+    if clip is not None:
+        check_path("clip", clip, "the path or name of a CLIP")
+    if not isinstance(cache, str | None):
+        check_path("cache", cache, "a folder")
+    if dtype is not None and not (isinstance(dtype, str) and dtype in ("float32", "bfloat16")):
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     if preprocess is not None:
         check_choice("preprocess", preprocess, PREPROCESS)
+    if pooling is not None:
+        check_choice("pooling", pooling, CHOICES["pooling"])
+    if not isinstance(checkpoint, str):
+        checkpoint = str(check_whole("checkpoint", checkpoint, "last, best or a step", least=0))
+    templates = check_listed("templates", templates, 'a list of texts as "a video of a {}."')
+    if devices is not None:
+        check_devices(devices)
+    if download is not None:
+        download = check_switch("download", download)
     asked = {"activation": activation, "head_width": head_width}
     with given(download):
         model, frames, names, description = _model(

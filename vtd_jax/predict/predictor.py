@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import jax
 from jaxtyping import Array, Float32
@@ -11,6 +11,7 @@ from jaxtyping import Array, Float32
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip import tokenizer
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_call, check_known, check_path, check_whole
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.batching.encode import encode
 from vtd_jax.predict.batching.options import Encoding, How
@@ -21,8 +22,9 @@ from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
-from vtd_jax.video.clip import as_videos, local
+from vtd_jax.video.clips.arguments import as_videos, local
 from vtd_jax.video.decode import VideoError
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.scaling.fit import Fit
 
 # lists of labels whose codebooks are kept in memory
@@ -122,7 +124,8 @@ class Predictor(Embeds):
         Args:
           video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
             videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
-            of any length and size. An address (`https://…`, `gs://…`) is copied after a question.
+            of any length and size. An address (`https://…`, `gs://…`) is copied first, see
+            `download` of `How`.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -131,7 +134,7 @@ class Predictor(Embeds):
           on_error: "raise" stops at the first video that cannot be read; "return" returns a
             `Failure` for it, and the results of all others.
           **how: of reading and encoding, see `How`: `batch_frames`, `deterministic`, `check`,
-            `workers`, `processes`.
+            `workers`, `processes`, `download`.
 
         Returns:
           A `Prediction`; a list of them for a list, a folder or a glob; for an iterator an
@@ -143,7 +146,7 @@ class Predictor(Embeds):
             a complete video.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, **options, **how)
+        return self._predict(video, labels, how, **options)
 
     def explain(
         self,
@@ -165,7 +168,8 @@ class Predictor(Embeds):
           runner_ups: further words for each frame, nearest first.
         """
         options = dict(frames=frames, vocabulary=vocabulary, fps=fps, on_error=on_error)
-        return self._predict(video, labels, runner_ups=runner_ups, **options, **how)
+        check_whole("runner_ups", runner_ups, "0 or more", least=0)
+        return self._predict(video, labels, how, runner_ups=runner_ups, **options)
 
     def timeline(
         self,
@@ -179,13 +183,14 @@ class Predictor(Embeds):
         threshold: float = 0.25,
         on_progress: OnProgress | None = None,
         on_error: str = "raise",
+        download: bool | None = None,
     ) -> Timeline | Failure:
         """What a long video shows when; only the result grows with the length of the video.
 
         A frame is sampled and encoded every `window / T` seconds. T successive frames are a window.
 
         Args:
-          video: path of a file.
+          video: path of a file, or an address.
           labels, vocabulary: as for `predict`.
           window: its length in seconds.
           stride: seconds from window to window; None for half a window. It is rounded to 1..T steps
@@ -193,7 +198,7 @@ class Predictor(Embeds):
           frames: T, frames of a window.
           threshold: score, 0..1, from which a window shows a label that is not its best.
           on_progress: called with the seconds done and the length of the video, 0 if unknown.
-          on_error: as for `predict`.
+          on_error, download: as for `predict`.
 
         Raises:
           UserError: as for `predict`, or a window, stride or threshold out of range.
@@ -201,15 +206,17 @@ class Predictor(Embeds):
         from vtd_jax.predict.timeline import Windows, make_timeline
 
         check_on_error(on_error)
+        check_path("video", video, "the path of a file")
+        check_call("on_progress", on_progress)
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
+        copy = cast(str | os.PathLike, local(video, download))
         try:
-            path = os.fspath(local(video))
-            return make_timeline(self._on_devices, path, job, plan, on_progress)
+            return make_timeline(self._on_devices, copy, job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
                 raise
-            return Failure(os.fspath(video), error)
+            return Failure(named(video), error)
 
     def stream(
         self,
@@ -236,9 +243,9 @@ class Predictor(Embeds):
         """
         check_on_error(on_error)
         check_runner_ups(runner_ups)
-        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
+        encoding = Encoding.of(self.frames if frames is None else frames, fps, how)
         job = self._job(labels, vocabulary)
-        encoded = encode(self._on_devices, as_videos(videos)[0], encoding)
+        encoded = encode(self._on_devices, as_videos(videos, encoding.download)[0], encoding)
         ahead = encoding.videos_ahead(self._on_devices)
         scored = score_videos(self._on_devices, encoded, job, runner_ups, ahead)
         return self._results(scored, on_error)
@@ -260,13 +267,15 @@ class Predictor(Embeds):
         Raises:
           UserError: an option out of range, a folder or glob without videos.
         """
-        encoding = Encoding(self.frames if frames is None else frames, fps, **how)
-        return encode(self._on_devices, as_videos(videos)[0], encoding)
+        encoding = Encoding.of(self.frames if frames is None else frames, fps, how)
+        return encode(self._on_devices, as_videos(videos, encoding.download)[0], encoding)
 
     def encode_words(
         self, labels: tuple[str, ...], on_progress: OnProgress | None = None
     ) -> Float32[Array, "k d"]:
         """The raw codebook of these texts; the last few are cached, long lists also on disk."""
+        # a tuple is checked already: it is what `check_labels` returns
+        labels = labels if isinstance(labels, tuple) else self._checked(labels, "labels")
         if labels not in self._codebooks:
             codes = self._cache.encode(self.model, labels, on_progress)
             while len(self._codebooks) >= _KEPT:
@@ -283,13 +292,14 @@ class Predictor(Embeds):
           words: V texts.
           on_progress: called with the number of encoded words and V.
         """
+        check_call("on_progress", on_progress)
         if (
             self._vocabulary is not None
             and isinstance(words, list | tuple)
             and self._vocabulary.words == tuple(words)
         ):
             return self._vocabulary
-        words = self.check_vocabulary(words)
+        words = self._checked(words, "vocabulary")
         self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
 
@@ -305,16 +315,10 @@ class Predictor(Embeds):
                 "labels: none given, and this model has none (zero-shot, or the records of its run "
                 "are missing); give the texts to choose from"
             )
-        labels = self.class_names if labels is None else labels
-        return check_texts(labels, "labels", underscores=self.model.config.text_prompts > 0)
+        return self._checked(self.class_names if labels is None else labels, "labels")
 
-    def check_vocabulary(self, words: Sequence[str]) -> tuple[str, ...]:
-        """The words that name frames.
-
-        Raises:
-          UserError: as `check_labels`.
-        """
-        return check_texts(words, "vocabulary", underscores=self.model.config.text_prompts > 0)
+    def _checked(self, texts: Sequence[str], what: str) -> tuple[str, ...]:
+        return check_texts(texts, what, underscores=self.model.config.text_prompts > 0)
 
     def _job(self, labels: Sequence[str] | None, vocabulary: Sequence[str] | None) -> Job:
         """Checks and encodes labels and vocabulary."""
@@ -324,10 +328,11 @@ class Predictor(Embeds):
             return Job(checked, codebook, Vocabulary(checked, codebook, is_labels=True))
         return Job(checked, codebook, self.encode_vocabulary(vocabulary))
 
-    def _predict(self, video: Any, labels: Sequence[str] | None, **options: Any) -> Any:
+    def _predict(self, video: Any, labels: Sequence[str] | None, how: How, **options: Any) -> Any:
         """The result of one video; the list, or iterator, of results of several."""
-        videos, single = as_videos(video)
-        results = self.stream(videos, labels, **options)
+        check_known(how, How.__annotations__)
+        videos, single = as_videos(video, how.get("download"))
+        results = self.stream(videos, labels, **options, **how)
         if single:
             return next(results)
         return list(results) if isinstance(videos, Sequence) else results

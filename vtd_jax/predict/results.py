@@ -1,4 +1,7 @@
-"""Results of a video: plain data for tables, JSON, pages and figures."""
+"""Results of a video: plain data for tables, JSON, pages and figures.
+
+Results hold arrays, so two are equal only if they are one object, also in a set or as keys.
+"""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
@@ -6,12 +9,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64, UInt8
 
+from vtd_jax.fields import check_whole
 from vtd_jax.predict.display import rows, texts
 from vtd_jax.predict.display.shown import Shown
 from vtd_jax.printable import utf8
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prediction(Shown):
     """Scores of one video.
 
@@ -63,6 +67,8 @@ class Prediction(Shown):
 
     def order(self, count: int | None = None) -> Int64[np.ndarray, " n"]:
         """Indices of the best `count` labels (None for all), best first; a stable order."""
+        if count is not None:
+            count = check_whole("count", count, "0 or more labels, or None for all", least=0)
         return np.argsort(-self.scores, kind="stable")[:count]
 
     def top(self, count: int = 5) -> list[tuple[str, float]]:
@@ -80,7 +86,7 @@ class Prediction(Shown):
             "video": utf8(self.video),
             "label": self.label,
             "score": self.score,
-            "top": [self._entry(k) for k in self.order(top or len(self.labels)).tolist()],
+            "top": [self._entry(k) for k in self.order(top).tolist()],
             "frames": self.indices.tolist(),
             "seconds": rounded(self.seconds),
             "total_frames": self.total,
@@ -95,7 +101,7 @@ class Prediction(Shown):
         return rows.prediction_rows(self, by)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Explanation(Prediction):
     """Scores of one video and how they were computed (paper, sections 3.2 and 3.3).
 
@@ -148,6 +154,8 @@ class Explanation(Prediction):
 
     def rival(self, label: int) -> int | None:
         """The best of the other labels; None if there is only one label."""
+        last = len(self.labels) - 1
+        label = check_whole("label", label, f"an index, 0 to {last}", least=0, most=last)
         return next((int(k) for k in self.order(2) if k != label), None)
 
     def lead(self, label: int) -> Float32[np.ndarray, " t"]:
@@ -161,6 +169,7 @@ class Explanation(Prediction):
 
     def keyframes(self, label: int, count: int = 3) -> list[int]:
         """The frames with the largest `lead` for a label, largest first."""
+        count = check_whole("count", count, "0 or more frames", least=0)
         return np.argsort(-self.lead(label), kind="stable")[:count].tolist()
 
     def to_dict(self, top: int | None = None) -> dict[str, Any]:
@@ -221,7 +230,7 @@ class Segment:
         return {name: round(x, 6) if isinstance(x, float) else x for name, x in fields}
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, repr=False, eq=False)
 class Timeline(Shown):
     """What a long video shows when.
 

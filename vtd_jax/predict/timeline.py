@@ -2,14 +2,16 @@
 
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 
-from vtd_jax.errors import UserError
+from vtd_jax.fields import check_number, check_whole
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Job
 from vtd_jax.predict.programs import OnProgress
@@ -17,8 +19,9 @@ from vtd_jax.predict.results import Timeline
 from vtd_jax.predict.scoring import finite
 from vtd_jax.predict.segments import Segments
 from vtd_jax.video import decode
-from vtd_jax.video.clip import TimedFrame, frames_at
+from vtd_jax.video.clip import TimedFrame, frames_at, naming_copy
 from vtd_jax.video.codec.wholeness import VideoInfo
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.sampling import test_indices
 
 # best labels kept of every window, so that a result does not grow with the number of labels
@@ -46,16 +49,20 @@ class Windows:
     threshold: float
 
     def __post_init__(self):
-        if self.frames < 1:
-            raise UserError(f"frames={self.frames}: expected 1 or more frames of a window")
-        if not 0 < self.window < float("inf"):
-            raise UserError(f"window={self.window}: expected seconds, above 0")
-        if self.stride is not None and not 0 < self.stride <= self.window:
-            raise UserError(
-                f"stride={self.stride}: expected seconds, above 0, at most a window ({self.window})"
-            )
-        if not 0 < self.threshold <= 1:
-            raise UserError(f"threshold={self.threshold}: expected a score above 0, at most 1")
+        window = check_number("window", self.window, "seconds, above 0")
+        most = f"seconds, above 0, at most a window ({self.window})"
+        checked = {
+            "frames": check_whole("frames", self.frames, "1 or more frames of a window"),
+            "window": window,
+            "threshold": check_number(
+                "threshold", self.threshold, "a score above 0, at most 1", most=1.0
+            ),
+        }
+        if self.stride is not None:
+            checked["stride"] = check_number("stride", self.stride, most, most=window)
+        for name, value in checked.items():
+            # the dataclass is frozen
+            object.__setattr__(self, name, value)
 
     @property
     def step(self) -> float:
@@ -172,7 +179,7 @@ class Row(NamedTuple):
 
 def make_timeline(
     on_devices: DeviceModel,
-    video: str,
+    video: str | os.PathLike,
     job: Job,
     plan: Windows,
     on_progress: OnProgress | None = None,
@@ -191,6 +198,7 @@ def make_timeline(
     summary = Summary(job.labels, plan)
     for row in _rows(on_devices, job, plan, windows):
         summary.add(row)
+    video = named(video)
     return summary.timeline(video, reader.info, reader.pictures)
 
 
@@ -203,13 +211,20 @@ class _Reader:
     """
 
     def __init__(
-        self, on_devices: DeviceModel, video: str, step: float, on_progress: OnProgress | None
+        self,
+        on_devices: DeviceModel,
+        video: str | os.PathLike,
+        step: float,
+        on_progress: OnProgress | None,
     ):
         self.pictures = Pictures()
         self.info: VideoInfo | None = None
         self._frames = frames_at(video, step, on_devices.size, on_devices.fit)
         self._size, self._on_progress = on_devices.chunk, on_progress
-        self._length = decode.length(video) if on_progress else 0.0
+        self._length = 0.0
+        if on_progress:
+            with naming_copy(video) as name:
+                self._length = decode.length(Path(video), name)
 
     def chunks(self) -> Iterator[np.ndarray]:
         """uint8 frames `[N, R, R, 3]`."""

@@ -6,9 +6,10 @@ from typing import Any
 
 from vtd_jax.clip import tokenizer as openais
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_listed
 from vtd_jax.files import likely
 from vtd_jax.predict.inline_words import inline_words, label_path
-from vtd_jax.printable import utf8
+from vtd_jax.printable import brief, utf8
 from vtd_jax.texts import check_lengths, keys, quoted_pair, read_as, same_texts
 from vtd_jax.untrusted.regular_files import read_bytes
 from vtd_jax.video.lists.label_files import parse_label_file
@@ -74,31 +75,10 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
       underscores: whether the model reads underscores as blanks, as with learnt text prompts.
 
     Raises:
-      UserError: not a list, an empty list, or a text that is empty (also to CLIP), repeated, the
-        same as another one to CLIP, or not valid Unicode.
+      UserError: not a list (a set has no order), an empty list, or a text that is empty (also to
+        CLIP), repeated, the same as another one to CLIP, or not valid Unicode.
     """
-    if isinstance(texts, str) or not isinstance(texts, Sequence):
-        raise UserError(
-            f"{what}: {texts!r:.60}, expected a list of texts, e.g. ['arm wrestling', 'hugging']"
-        )
-    if not texts:
-        raise UserError(f"{what}: an empty list, expected one text or more")
-    for place, text in enumerate(texts):
-        if not isinstance(text, str) or not text.strip():
-            raise UserError(
-                f"{what}: {text!r:.60} at place {place}, expected a text that is not empty"
-            )
-        if utf8(text) != text:
-            raise UserError(
-                f"{what}: {text!a:.60} at place {place} cannot be written as UTF-8, expected one "
-                "that can"
-            )
-    check_lengths(texts, [what] * len(texts))
-    found = keys(texts, underscores=underscores)
-    if "" in found:
-        raise UserError(
-            f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another"
-        )
+    found, texts = check_readable(texts, what, underscores=underscores), list(texts)
     for place, first in same_texts(texts, underscores=underscores, found=found)[:1]:
         if texts[place] == texts[first]:
             raise UserError(f"{what}: {texts[place]!r:.60} is there twice; leave one out")
@@ -109,6 +89,41 @@ def check_texts(texts: Sequence[str], what: str, *, underscores: bool = False) -
             "leave one out"
         )
     return tuple(texts)
+
+
+def check_readable(
+    texts: Sequence[str], what: str, *, underscores: bool = False, remedy: str = "shorten it"
+) -> list[str]:
+    """Checks that CLIP reads something in each of some texts, and returns their `keys`.
+
+    Args:
+      texts, what, underscores: as for `check_texts`.
+      remedy: what to do about a text that has too many characters.
+
+    Raises:
+      UserError: as for `check_texts`, less texts that are there again.
+    """
+    texts = check_listed(what, texts, "a list of texts, e.g. ['arm wrestling', 'hugging']")
+    if not texts:
+        raise UserError(f"{what}: an empty list, expected one text or more")
+    for place, text in enumerate(texts):
+        if not isinstance(text, str) or not text or text.isspace():
+            raise UserError(
+                f"{what}: {brief(text)} at place {place}, expected a text that is not empty"
+            )
+    check_lengths(texts, [what] * len(texts), remedy)
+    for place, text in enumerate(texts):
+        if utf8(text) != text:
+            raise UserError(
+                f"{what}: {text!a:.60} at place {place} cannot be written as UTF-8, expected one "
+                "that can"
+            )
+    found = keys(texts, underscores=underscores)
+    if "" in found:
+        raise UserError(
+            f"{what}: CLIP reads no text in {texts[found.index('')]!a:.60}; give another"
+        )
+    return found
 
 
 def _text(path: Path, flag: str) -> str:

@@ -19,6 +19,7 @@ from vtd_jax.report.html import evenly
 INK, FAINT, BLUE = "#1f2933", "#9aa5b1", "#3b6ea8"
 _LINE, _GOOD, _BAD = "#c5ccd3", "#1b7f4d", "#b3261e"
 _COLUMNS = 16  # frames that a figure can show
+_WORD = 200  # characters of a word that are looked at for the three lines under a frame
 # the field of MADE_BY by suffix
 _MAKER = {".png": "Software", ".pdf": "Creator", ".svg": "Creator"}
 
@@ -122,7 +123,7 @@ def explanation_figure(
         explanation.scores,
         explanation.labels,
         None,
-        title=title or f"{file_title(explanation.video)}: {explanation.label}",
+        title=title or f"{file_title(explanation.video)}: {short(explanation.label)}",
         top=top,
         times=times,
         note="a row sums to 1"
@@ -146,11 +147,12 @@ def drawing(
 
 def file_title(video: str) -> str:
     """The name of a file for the title of a figure, shortened."""
-    return short(printable(Path(video).name), 60)
+    return short(Path(video).name, 60)
 
 
 def _lines(word: str) -> str:
     """At most three lines, if possible a word each: names are long, and frames are narrow."""
+    word = printable(word[:_WORD])
     lines = word.split(" ")
     if len(lines) > 3 or max(map(len, lines)) > 14:
         lines = textwrap.wrap(word, 14) or [""]

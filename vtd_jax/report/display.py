@@ -9,10 +9,12 @@ import numpy as np
 import vtd_jax
 from vtd_jax.durations import clock
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_path, check_whole
 from vtd_jax.installed.extras import need
 from vtd_jax.outputs import check_suffix
 from vtd_jax.predict.display.texts import leading, percent
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
+from vtd_jax.printable import brief
 from vtd_jax.report import pages, scores_page, timeline_page
 from vtd_jax.report.html import Beside, counted, evenly, jpeg, remark, templates
 
@@ -31,8 +33,10 @@ def figure(result: Result, top: int | None, title: str) -> "Figure":
     from vtd_jax.report.clip_figure import explanation_figure, scores_figure
     from vtd_jax.report.timeline_figure import timeline_figure
 
-    if top is not None and top < 1:
-        raise UserError(f"top={top}: expected 1 or more labels")
+    if top is not None:
+        top = check_whole("top", top, "1 or more labels")
+    if not isinstance(title, str):
+        raise UserError(f"title: {brief(title)}, expected a text")
     if isinstance(result, Timeline):
         return timeline_figure(None, result, top=top or 12, title=title)
     if _has_pictures(result):
@@ -40,8 +44,9 @@ def figure(result: Result, top: int | None, title: str) -> "Figure":
     return scores_figure(result, top=top or 5, title=title)
 
 
-def save(result: Result, path: Path) -> Path:
+def save(result: Result, path: str | os.PathLike) -> Path:
     """Writes the page of a result, see `Shown.save_html`."""
+    path = Path(check_path("path", path, "the name of a file that ends in .html"))
     check_suffix(path, ".html")
     if path.name == "index.html":
         raise UserError(f"{path}: is the name of the index of a report; give another name")

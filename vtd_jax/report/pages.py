@@ -21,6 +21,7 @@ from vtd_jax.report import clip_page, scores_page, timeline_page
 from vtd_jax.report.html import ALONE, ENTRY, Beside, document, thumbnail, ways
 from vtd_jax.untrusted.json_text import convert, parse_json
 from vtd_jax.untrusted.regular_files import open_regular, read_text
+from vtd_jax.video.lists.addresses import is_address
 
 # bytes at the start of a page that contain its entry
 _HEAD = 32_768
@@ -87,8 +88,8 @@ class PageEntry:
 
 
 def video_key(video: str) -> str:
-    """Identifies a file without its name: the fingerprint of its absolute path."""
-    return fingerprint(os.fsencode(os.path.abspath(video)))
+    """Identifies a file without its name: the fingerprint of its absolute path, or address."""
+    return fingerprint(os.fsencode(video if is_address(video) else os.path.abspath(video)))
 
 
 def write_page(

@@ -2,14 +2,12 @@
 
 import dataclasses
 import os
-import re
-from collections.abc import Callable, Mapping, Sequence
-from os.path import isdir
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
+from vtd_jax.console import consent
 from vtd_jax.errors import UserError, setting
 from vtd_jax.files import remove_tree
 from vtd_jax.locks import locked_outputs
@@ -18,32 +16,32 @@ from vtd_jax.predict.job import Failure
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import utf8
 from vtd_jax.retrieval.encoder import SETTINGS, check_encoder, encoder_fingerprint
-from vtd_jax.retrieval.sources import Source, find_sources
-from vtd_jax.retrieval.store import (
-    FILE,
-    Contents,
-    Row,
+from vtd_jax.retrieval.shard_files import (
+    Damaged,
     as_float16,
     features_of,
-    read_contents,
+    remove_others,
+    row_of,
     rows_of,
-    with_shard,
-    write_contents,
 )
-from vtd_jax.terminal import warn
-
-# files of shards, of any number
-_OURS = re.compile(r"\d{5,}\.(safetensors|json)")
+from vtd_jax.retrieval.sources import Source, find_sources, is_gone, real_names
+from vtd_jax.retrieval.store import FILE, Contents, check_room, read_contents, write_contents
+from vtd_jax.retrieval.writer import Writer
+from vtd_jax.terminal import counted, warn
+from vtd_jax.untrusted.limits import MOST_FRAMES_OF_A_VIDEO
+from vtd_jax.untrusted.regular_files import is_regular
+from vtd_jax.video.lists.addresses import missing, named
 
 # called with a video, and why it could not be read ("" if it was)
 OnVideo = Callable[[str, str], None]
 
 
 class _Known(NamedTuple):
-    """A clip of the index: its shard, its place there, and what says that its file changed."""
+    """A clip of the index: the number of its shard and its place there, and what says that its file
+    changed.
+    """
 
-    shard: int
-    place: int
+    clip: tuple[int, int]
     size: int
     mtime: int
 
@@ -91,7 +89,7 @@ def build(
 
     Args:
       folder: for the index.
-      given: files, folders and globs of videos.
+      given: files, folders, globs and addresses of videos.
       predictor: the model.
       source: its name or path, for the manifest.
       settings: with which it was loaded.
@@ -103,9 +101,15 @@ def build(
       on_plan: called with the number of videos to encode, before the first.
       on_video: called after each of them.
     """
-    sources = find_sources(given, flag)
-    folders = tuple(utf8(os.path.join(os.path.abspath(one), "")) for one in given if isdir(one))
-    Encoding(predictor.frames if frames is None else frames, **how)
+    if frames is not None and frames > MOST_FRAMES_OF_A_VIDEO:
+        raise UserError(
+            f"{setting('frames', frames)}: expected at most {MOST_FRAMES_OF_A_VIDEO:,} of a video"
+        )
+    may_be_empty = drop_missing and not restart and is_regular(folder / FILE)
+    with consent.given(how.get("download")):
+        sources = find_sources(given, flag, may_be_empty=may_be_empty)
+    folders = [one for one in given if os.path.isdir(one)]
+    Encoding.of(predictor.frames if frames is None else frames, None, how)
     check_place(folder)
     with locked_outputs([("index", folder, True)]):
         before = None if restart else read_contents(folder)
@@ -132,6 +136,11 @@ def check_place(folder: Path) -> None:
         others = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}; give a folder for the index") from None
+    if FILE in others:
+        raise UserError(
+            f"{folder / FILE}: no regular file, expected the manifest of an index; give a new or "
+            "empty folder"
+        )
     if others:
         raise UserError(
             f"{folder}: has other files, such as {others[0]}, and no {FILE}: not an index; give a "
@@ -141,9 +150,8 @@ def check_place(folder: Path) -> None:
 
 def _discard(folder: Path) -> None:
     """Removes the files of an index; the manifest last, which says whose they are."""
-    for name in os.listdir(folder) if (folder / FILE).is_file() else ():
-        if _OURS.fullmatch(name):
-            remove_tree(folder / name)
+    if (folder / FILE).is_file():
+        remove_others(folder, None)
     remove_tree(folder / FILE)
 
 
@@ -152,7 +160,7 @@ def _empty(
 ) -> Contents:
     kept = {name: settings[name] for name in SETTINGS if settings.get(name) is not None}
     return Contents(
-        encoder=encoder_fingerprint(predictor),
+        encoder=encoder_fingerprint(predictor.model),
         frames=predictor.frames if frames is None else frames,
         width=predictor.model.clip.config.embed_dim,
         model=utf8(source) or "a model in memory",
@@ -184,129 +192,117 @@ class _Builder:
         how: How,
         on_video: OnVideo,
     ):
-        self._folder, self._contents, self._predictor = folder, contents, predictor
-        self._how, self._on_video = how, on_video
-        self._clips: list[tuple[np.ndarray, Row]] = []
-        # clips to be dropped with the next manifest, by shard
-        self._dropped: dict[int, list[int]] = {}
+        self._folder, self._writer = folder, Writer(folder, contents)
+        self._predictor, self._how, self._on_video = predictor, how, on_video
 
     def run(
         self,
         sources: Sequence[Source],
-        folders: tuple[str, ...],
+        folders: Sequence[str],
         drop_missing: bool,
         on_plan: Callable[[int], None],
     ) -> Summary:
         """Encodes what is new or changed; what is gone from `folders` is missing."""
         known = self._known()
-        present = {source.name for source in sources}
-        missing = [name for name in known if name not in present and name.startswith(folders)]
-        for name in missing if drop_missing else ():
-            self._drop(known[name])
-        todo = [
-            source
+        # what was indexed by another spelling of its path is known, too
+        spelled = {real: name for name, real in real_names(known).items()}
+        reals = real_names(source.name for source in sources)
+        names = [
+            source.name if source.name in known else spelled.get(reals[source.name], source.name)
             for source in sources
-            if source.name not in known or not known[source.name].is_of(source)
         ]
+        missing = self._missing(known.keys() - names, folders)
+        for name in missing if drop_missing else ():
+            self._writer.drop(*known[name].clip)
+        todo = [
+            (source, known.get(name))
+            for source, name in zip(sources, names)
+            if name not in known or not known[name].is_of(source)
+        ]
+        check_room(self._folder, self._writer.contents, len(todo))
         on_plan(len(todo))
-        failed = self._encode(todo, known)
+        failed = self._encode(todo)
         bad = {video for video, _ in failed}
-        done = [source.name for source in todo if str(source.video) not in bad]
-        changed = sum(name in known for name in done)
+        done = [before for source, before in todo if named(source.video) not in bad]
+        changed = sum(before is not None for before in done)
         return Summary(
             added=len(done) - changed,
             changed=changed,
             unchanged=len(sources) - len(todo),
             missing=tuple(missing),
             failed=tuple(failed),
-            clips=len(self._contents),
+            clips=len(self._writer.contents),
         )
 
     def _known(self) -> dict[str, _Known]:
         """Every clip by its name; damaged shards are dropped, with a warning."""
-        known, roots = {}, self._contents.roots
-        for number, shard in enumerate(self._contents.shards):
+        known: dict[str, _Known] = {}
+        contents = self._writer.contents
+        for place, shard in enumerate(contents.shards):
             if not (kept := shard.kept):
                 continue
             try:
-                features_of(self._folder, self._contents, number, check=True)
-                rows = rows_of(self._folder, self._contents, number)
-            except UserError as error:
-                warn(f"{str(error).partition('; ')[0]}; its videos are encoded again")
-                self._dropped[number] = kept
+                features_of(self._folder, contents, place, check=True)
+                rows = rows_of(self._folder, contents, place)
+            except Damaged as error:
+                warn(
+                    f"{str(error).partition('; ')[0]}; {counted(len(kept), 'video')} of it leave "
+                    "the index, and those of the folders given are encoded again"
+                )
+                for clip in kept:
+                    self._writer.drop(shard.number, clip)
                 continue
-            for place in kept:
-                row = rows[place]
-                name = os.path.join(roots[row.root], row.path)
-                known[name] = _Known(number, place, row.size, row.mtime)
+            for clip in kept:
+                row = rows[clip]
+                name = os.path.join(contents.roots[row.root], row.path)
+                if name in known:
+                    # an interruption may leave one twice
+                    self._writer.drop(*known[name].clip)
+                known[name] = _Known((shard.number, clip), row.size, row.mtime)
         return known
 
-    def _encode(self, todo: Sequence[Source], known: Mapping[str, _Known]) -> list[tuple[str, str]]:
+    def _missing(self, unseen: Collection[str], folders: Sequence[str]) -> list[str]:
+        """The clips below `folders` whose files are gone."""
+        roots = tuple(utf8(os.path.join(os.path.realpath(one), "")) for one in folders)
+        reals = real_names(unseen)
+        return sorted(name for name in unseen if reals[name].startswith(roots) and is_gone(name))
+
+    def _encode(self, todo: Sequence[tuple[Source, _Known | None]]) -> list[tuple[str, str]]:
         """Encodes videos and writes shards; returns those that could not be read."""
         failed = []
-        videos = (source.video for source in todo)
-        encoded = self._predictor.encode_videos(videos, frames=self._contents.frames, **self._how)
+        writer, leaving = self._writer, defaultdict[int, set[int]](set)
+        for _, before in todo:
+            if before is not None:
+                leaving[before.clip[0]].add(before.clip[1])
+        writer.leaving = leaving
+        videos = (source.video for source, _ in todo)
+        encoded = self._predictor.encode_videos(videos, frames=writer.contents.frames, **self._how)
         try:
-            for source, one in zip(todo, encoded):
+            for (source, before), one in zip(todo, encoded):
                 # what changed is no longer what the index says, whether it can be read or not
-                if source.name in known:
-                    self._drop(known[source.name])
+                if before is not None and not missing(source.video):
+                    writer.drop(*before.clip)
                 if isinstance(one, Failure):
-                    failed.append((str(source.video), str(one.error)))
+                    failed.append((named(source.video), str(one.error)))
                 else:
-                    self._add(source, one)
-                self._on_video(str(source.video), failed[-1][1] if isinstance(one, Failure) else "")
-                if len(self._clips) == self._contents.clips_a_shard:
-                    self._write()
+                    features = as_float16(one.features, named(source.video))
+                    writer.add(features, row_of(source, one.clip, writer.root(source.root)))
+                self._on_video(
+                    named(source.video), failed[-1][1] if isinstance(one, Failure) else ""
+                )
+            # all that should leave has left
+            writer.leaving = {}
+            writer.compact()
         except UserError:
-            self._write()
+            writer.write()
             raise
         except KeyboardInterrupt:
-            self._write()
-            count = len(self._contents)
+            writer.write()
+            count = len(writer.contents)
             raise KeyboardInterrupt(
                 f"{count} videos are in {self._folder}; the same command resumes"
             ) from None
         finally:
             getattr(encoded, "close", lambda: None)()
-        self._write()
+        writer.write()
         return failed
-
-    def _add(self, source: Source, encoded: Any) -> None:
-        clip = encoded.clip
-        row = Row(
-            root=self._root(source.root),
-            path=source.path,
-            size=source.size,
-            mtime=source.mtime,
-            total=int(clip.total),
-            duration=float(clip.duration),
-            indices=np.asarray(clip.indices).tolist(),
-            seconds=[max(0.0, float(second)) for second in clip.seconds],
-            note=utf8(clip.note),
-        )
-        self._clips.append((as_float16(encoded.features, str(source.video)), row))
-
-    def _root(self, root: str) -> int:
-        if root not in self._contents.roots:
-            roots = (*self._contents.roots, root)
-            self._contents = dataclasses.replace(self._contents, roots=roots)
-        return self._contents.roots.index(root)
-
-    def _drop(self, known: _Known) -> None:
-        self._dropped.setdefault(known.shard, []).append(known.place)
-
-    def _write(self) -> None:
-        """Writes what is encoded as a shard, and the manifest with what is dropped."""
-        contents, shards = self._contents, list(self._contents.shards)
-        if not self._clips and not self._dropped:
-            return
-        for number, places in self._dropped.items():
-            dropped = sorted({*shards[number].dropped, *places})
-            shards[number] = dataclasses.replace(shards[number], dropped=dropped)
-        contents = dataclasses.replace(contents, shards=tuple(shards))
-        if self._clips:
-            features, rows = zip(*self._clips)
-            contents = with_shard(self._folder, contents, np.stack(features), rows)
-        write_contents(self._folder, contents)
-        self._contents, self._clips, self._dropped = contents, [], {}

@@ -1,41 +1,84 @@
 """Which model made an index, and which models can read it."""
 
 import contextlib
+import inspect
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from vtd_jax.cache.frame_features import tower_fingerprint
+from vtd_jax.cache.tower import tower_fingerprint
 from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
 from vtd_jax.console.consent import found_in
-from vtd_jax.errors import UserError, setting
+from vtd_jax.errors import UserError, function, setting
+from vtd_jax.fields import check_known
 from vtd_jax.fingerprints import fingerprint_all
+from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
+from vtd_jax.printable import listed
 from vtd_jax.retrieval.store import FILE, Contents
+from vtd_jax.video.scaling.fit import Fit
 
+_SETTINGS = [name for name in inspect.signature(load).parameters if name != "source"]
 # settings of `load` that change frame features, and that weights alone do not say
 SETTINGS = ("preprocess", "dtype", "activation", "head_width")
 
 
-def encoder_fingerprint(predictor: Predictor) -> str:
+def encoder_fingerprint(model: VTDCLIP) -> str:
     """The fingerprint of everything that frame features depend on, but for the videos.
 
     The image tower with its prompts, its dtype, and how frames are prepared. Text prompts, fusion
     and pooling are not part of it: a model that learnt only these reads the index of its CLIP.
     """
-    model = predictor.model
     prompts = [] if model.visual_prompts is None else [model.visual_prompts[...]]
     about = [
         tower_fingerprint(model),
-        predictor.size,
-        list(predictor.fit.key),
+        model.clip.config.image_resolution,
+        list(Fit(**model.scaling).key),
         model.config.visual_depth if prompts else 0,
     ]
     return fingerprint_all([about, *map(np.asarray, jax.device_get(prompts))])
+
+
+def check_settings(model: Any, settings: Mapping[str, Any]) -> None:
+    """Refuses settings that would not be read.
+
+    Args:
+      model: a `Predictor`, a source for `load`, or None.
+      settings: of `load`, to load it with.
+
+    Raises:
+      UserError: a setting that `load` does not have, or one of a model that is loaded already.
+    """
+    check_known(settings, _SETTINGS)
+    # consent is for videos at addresses, too
+    given = [
+        setting(name)
+        for name, value in settings.items()
+        if value not in (None, ()) and name != "download"
+    ]
+    if isinstance(model, Predictor) and given:
+        raise UserError(
+            f"{listed(given)}: for a model that is loaded here, and {setting('model')} is loaded "
+            f"already; give it to {function('load')}"
+        )
+
+
+def difference(contents: Contents, model: VTDCLIP) -> str:
+    """Why a model's frame features are not those of an index; "" where they are."""
+    width, fit = model.clip.config.embed_dim, Fit(**model.scaling)
+    if width == contents.width and encoder_fingerprint(model) == contents.encoder:
+        return ""
+    here = fit.describe(model.clip.config.image_resolution)
+    if here != contents.preprocess:
+        return f"its frames are prepared as {here}, there as {contents.preprocess}"
+    if width != contents.width:
+        return f"its features have {width} numbers, there {contents.width}"
+    return "its image tower is another"
 
 
 def check_encoder(folder: Path, contents: Contents, predictor: Predictor) -> None:
@@ -44,19 +87,12 @@ def check_encoder(folder: Path, contents: Contents, predictor: Predictor) -> Non
     Raises:
       UserError: says which model made the index, and what differs.
     """
-    width = predictor.model.clip.config.embed_dim
-    if width == contents.width and encoder_fingerprint(predictor) == contents.encoder:
-        return
-    here = predictor.fit.describe(predictor.size)
-    why = "its image tower is another"
-    if here != contents.preprocess:
-        why = f"its frames are prepared as {here}, there as {contents.preprocess}"
-    elif width != contents.width:
-        why = f"its features have {width} numbers, there {contents.width}"
-    raise UserError(
-        f"{folder}: was made with {contents.model}, which {predictor.description or 'this model'} "
-        f"cannot read: {why}; give {setting('model', contents.model)}, or another index"
-    )
+    if why := difference(contents, predictor.model):
+        raise UserError(
+            f"{folder}: was made with {contents.model}, which "
+            f"{predictor.description or 'this model'} cannot read: {why}; give "
+            f"{setting('model', contents.model)}, or another index"
+        )
 
 
 def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[str, Any]) -> Any:

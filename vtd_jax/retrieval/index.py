@@ -1,5 +1,6 @@
 """An index of videos: their frame features, searched and classified without the videos."""
 
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -7,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vtd_jax.errors import UserError, function
+from vtd_jax.errors import UserError, setting
+from vtd_jax.fields import check_whole
 from vtd_jax.predict.batching.options import How
-from vtd_jax.predict.job import Encoded, Failure, Job
+from vtd_jax.predict.job import Encoded, Failure, Job, check_runner_ups
 from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.programs import Vocabulary
@@ -18,10 +20,10 @@ from vtd_jax.predict.scoring import facts, score_clip
 from vtd_jax.predict.words import check_texts
 from vtd_jax.retrieval import scan
 from vtd_jax.retrieval.build import Summary, build
-from vtd_jax.retrieval.encoder import load_encoder
+from vtd_jax.retrieval.encoder import check_settings, load_encoder
 from vtd_jax.retrieval.hits import Hit, text_score, words_of_fusion
-from vtd_jax.retrieval.reader import Reader
-from vtd_jax.retrieval.store import FILE, Contents, read_contents
+from vtd_jax.retrieval.reader import Changed, Reader
+from vtd_jax.retrieval.store import Contents
 
 
 class Index:
@@ -49,14 +51,14 @@ class Index:
       summary: what `build` did; None of an index that was opened.
     """
 
-    def __init__(self, folder: Path, contents: Contents, model: Any, settings: dict[str, Any]):
+    def __init__(self, reader: Reader, model: Any, settings: dict[str, Any]):
         """Use `Index.open` or `Index.build`."""
-        self.folder, self.frames = folder, contents.frames
+        self.folder, self.frames = reader.folder, reader.contents.frames
         self.summary: Summary | None = None
-        self._reader, self._model, self._settings = Reader(folder, contents), model, settings
+        self._reader, self._model, self._settings = reader, model, settings
         self._predictor: Predictor | None = None
         if isinstance(model, Predictor):
-            self._predictor = load_encoder(folder, contents, model, settings)
+            self._predictor = load_encoder(self.folder, reader.contents, model, settings)
 
     @classmethod
     def open(cls, folder: str | os.PathLike, model: Any = None, **settings: Any) -> "Index":
@@ -66,16 +68,15 @@ class Index:
           folder: as `build` or `vtd index` wrote it.
           model: a `Predictor`, or a source for `vtd_jax.load`; None for the name in the index. It
             is loaded when first needed, and must have the image tower of the index.
-          settings: for `vtd_jax.load`, as `download`, `templates` and `pooling`.
+          settings: for `vtd_jax.load`, as `download`, `templates` and `pooling`; none for a
+            `Predictor`.
 
         Raises:
-          UserError: no index, or a damaged one.
+          UserError: no index, a damaged one, settings beside a `Predictor`, or one that
+            `vtd_jax.load` does not have.
         """
-        folder = Path(folder)
-        if (contents := read_contents(folder)) is None:
-            there = "there is no such folder" if not folder.exists() else f"no {FILE} in it"
-            raise UserError(f"{folder}: not an index: {there}; {function('Index.build')} makes one")
-        return cls(folder, contents, model, settings)
+        check_settings(model, settings)
+        return cls(Reader.open(Path(folder)), model, settings)
 
     @classmethod
     def build(
@@ -87,6 +88,7 @@ class Index:
         frames: int | None = None,
         how: How | None = None,
         restart: bool = False,
+        drop_missing: bool = False,
         **settings: Any,
     ) -> "Index":
         """Makes an index of videos, or adds them to an existing one.
@@ -96,20 +98,24 @@ class Index:
 
         Args:
           folder: for the index; new, empty, or an index of the same model and frames.
-          videos: a file, a folder or a glob, or a list of these.
+          videos: a file, a folder, a glob or an address (`https://…`), or a list of these.
           model: a `Predictor`, or a source for `vtd_jax.load`.
           frames: T for each video; None for those of the index, or the model's default.
           how: the videos are read and encoded, such as `{"check": "full"}`.
           restart: whether to discard an existing index.
-          settings: for `vtd_jax.load`.
+          drop_missing: whether videos leave the index that are gone from the folders given, which
+            may then be empty.
+          settings: for `vtd_jax.load`, none for a `Predictor`; `download` is also for videos at
+            addresses.
 
         Returns:
           The index; its `summary` lists videos that could not be read.
 
         Raises:
-          UserError: no videos, a folder of something else, or an index of another model or number
-            of frames.
+          UserError: no videos, a folder of something else, an index of another model or number of
+            frames, settings beside a `Predictor`, or one that `vtd_jax.load` does not have.
         """
+        check_settings(model, settings)
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
         source = predictor.source if isinstance(model, Predictor) else os.fspath(model)
         videos = [videos] if isinstance(videos, str | os.PathLike) else list(videos)
@@ -118,9 +124,10 @@ class Index:
                 raise UserError(
                     f"videos: a {type(video).__name__}, expected paths of files or folders"
                 )
+        how = How(download=settings.get("download")) | (how or How())
         summary = build(
             Path(folder), list(map(str, videos)), predictor, source=source, settings=settings,
-            frames=frames, how=how or {}, restart=restart,
+            frames=frames, how=how, restart=restart, drop_missing=drop_missing,
         )  # fmt: skip
         index = cls.open(folder, predictor)
         index.summary = summary
@@ -148,9 +155,10 @@ class Index:
         return len(self._reader)
 
     def __iter__(self) -> Iterator[Encoded]:
-        for number, kept, features in self._reader.shards():
+        reader = self._reader
+        for shard, kept, features in reader.shards():
             for place in kept:
-                clip = self._reader.clip(number, place)
+                clip = reader.clip(shard, place)
                 yield Encoded(clip, features[place].astype(np.float32))
 
     def check(self) -> int:
@@ -187,21 +195,21 @@ class Index:
           UserError: a text that is empty, repeated or too long; a pooling that compares labels with
             each other; fusion without words; or a damaged file.
         """
-        _check_top(top)
+        top = check_whole("top", top, "1 or more clips")
         predictor = self.predictor
         config, single = predictor.model.config, isinstance(texts, str)
         given = [texts] if isinstance(texts, str) else list(texts)
         queries = check_texts(given, "texts", underscores=config.text_prompts > 0)
         if config.pooling == "softmax_mean":
             raise UserError(
-                'pooling="softmax_mean": compares labels with each other, and a search has none; '
-                'open the index with pooling="confidence" or "mean"'
+                f"{setting('pooling', config.pooling)}: compares labels with each other, and a "
+                f"search has none; give {setting('pooling', 'confidence')} or "
+                f"{setting('pooling', 'mean')}"
             )
         words = None if vocabulary is None else predictor.encode_vocabulary(vocabulary)
         codes = predictor.encode_words(queries)
         score = text_score(predictor, codes, words_of_fusion(predictor, words))
-        best = self._best(score, len(queries), top)
-        found = [self._hits(best, query, words) for query in range(len(queries))]
+        found = self._found(score, len(queries), top, words)
         return found[0] if single else found
 
     def similar(
@@ -211,29 +219,34 @@ class Index:
         *,
         fps: float | None = None,
         vocabulary: Sequence[str] | None = None,
+        download: bool | None = None,
     ) -> list[Hit]:
         """The clips that are most similar to a video.
 
         The score is the cosine of the means of their frames' unit features.
 
         Args:
-          video: path of a file, or uint8 RGB frames `[N, H, W, 3]`.
+          video: path of a file, an address, or uint8 RGB frames `[N, H, W, 3]`.
           top: clips, at most.
           fps: frame rate of an array.
           vocabulary: words that name the frames of the clips that are found.
+          download: whether a video at an address may be copied, as for `Predictor.predict`.
 
         Raises:
           UserError: a video that cannot be read, or a damaged file.
         """
-        _check_top(top)
-        encoded = self.predictor.encode_videos([video], frames=self.frames, fps=fps, workers=0)
+        top = check_whole("top", top, "1 or more clips")
+        encoded = self.predictor.encode_videos(
+            [video], frames=self.frames, fps=fps, workers=0, download=download
+        )
         (example,) = encoded
         if isinstance(example, Failure):
             raise example.error
         words = None if vocabulary is None else self.predictor.encode_vocabulary(vocabulary)
         features = np.asarray(example.features)
-        found = self._best(lambda block: scan.example_scores(block, features), 1, top)
-        return self._hits(found, 0, words)
+        score = functools.partial(scan.example_scores, example=features)
+        [found] = self._found(score, 1, top, words)
+        return found
 
     def classify(
         self,
@@ -257,6 +270,7 @@ class Index:
         Raises:
           UserError: labels as for `Predictor.predict`, by the call itself; a damaged file.
         """
+        check_runner_ups(runner_ups)
         predictor = self.predictor
         checked = predictor.check_labels(labels)
         codebook = predictor.encode_words(checked)
@@ -272,17 +286,34 @@ class Index:
         )
 
     def _predictions(self, job: Job) -> Iterator[Prediction]:
-        on_devices = self.predictor.on_devices
-        for block in self._reader.blocks(len(job.labels)):
+        on_devices, reader = self.predictor.on_devices, self._reader
+        for block in reader.blocks(len(job.labels)):
             features = block.features.astype(np.float32)
             logits = on_devices.logits(features, job.codebook, job.vocabulary)
-            for (number, place), row in zip(block.places.tolist(), logits):
-                clip = self._reader.clip(number, place)
+            for (shard, place), row in zip(block.places.tolist(), logits):
+                clip = reader.clip(shard, place)
                 yield Prediction(**facts(clip, job.labels, row, on_devices.logit_bias))
 
-    def _best(self, score: scan.Score, queries: int, top: int) -> scan.Found:
-        found = self._reader.blocks(queries)
-        return scan.best(found, score, queries, min(top, max(len(self), 1)))
+    def _found(
+        self, score: scan.Score, queries: int, top: int, words: Vocabulary | None
+    ) -> list[list[Hit]]:
+        """The best clips of each query; from the start again where a build merged shards."""
+        try:
+            return self._pass(score, queries, top, words)
+        except Changed:
+            reader, before = Reader.open(self.folder), self.about
+            now = reader.contents
+            if (now.encoder, now.frames) != (before.encoder, before.frames):
+                raise
+            self._reader = reader
+            return self._pass(score, queries, top, words)
+
+    def _pass(
+        self, score: scan.Score, queries: int, top: int, words: Vocabulary | None
+    ) -> list[list[Hit]]:
+        blocks = self._reader.blocks(queries)
+        best = scan.best(blocks, score, queries, min(top, max(len(self), 1)))
+        return [self._hits(best, query, words) for query in range(queries)]
 
     def _hits(self, best: scan.Found, query: int, words: Vocabulary | None) -> list[Hit]:
         """The clips of one query."""
@@ -294,16 +325,11 @@ class Index:
         return [found[i] for i in range(len(places))]
 
     def _hit(self, score: float, frame: int, place: list[int], words: Vocabulary | None) -> Hit:
-        number, inside = place
-        (name, row), named = self._reader.row(number, inside), None
+        shard, inside = place
+        (name, row), named = self._reader.row(shard, inside), None
         if words is not None:
-            features = self._reader.features(number, inside)
+            features = self._reader.features(shard, inside)
             metric = self.predictor.model.config.assignment
             ids = words.nearest(features, 1, metric).ids[:, 0]
             named = tuple(str(words.words[i]) for i in ids.tolist())
         return Hit(name, score, row.seconds[frame], row.indices[frame], row.duration, named)
-
-
-def _check_top(top: int) -> None:
-    if top < 1:
-        raise UserError(f"top={top}: expected 1 or more clips")

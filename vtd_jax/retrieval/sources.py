@@ -2,15 +2,15 @@
 
 import glob
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.errors import UserError
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
-from vtd_jax.video.lists.find import find_videos
-from vtd_jax.video.lists.remote import is_address
+from vtd_jax.video.lists.addresses import Copy, is_address, missing, named
+from vtd_jax.video.lists.find import find_videos, videos_in
 
 
 class Source(NamedTuple):
@@ -18,7 +18,7 @@ class Source(NamedTuple):
 
     Attributes:
       video: path that opens it.
-      root: the folder that its path begins at, absolute.
+      root: the folder that its path begins at, absolute; or that of its address.
       path: from there.
       size: of the file, bytes.
       mtime: when it was changed, ns since 1970.
@@ -36,41 +36,87 @@ class Source(NamedTuple):
         return os.path.join(self.root, self.path)
 
 
-def find_sources(given: Sequence[str], flag: str) -> list[Source]:
+def find_sources(given: Sequence[str], flag: str, *, may_be_empty: bool = False) -> list[Source]:
     """The videos of files, folders and globs, each once.
+
+    A video is called by its absolute path, in which links stay as they are: who moves the disk
+    behind a link keeps the names.
 
     Args:
       given: as for `find_videos`. A folder is the root of its videos; so is the part of a glob
         before its first sign, and the folder of a file.
       flag: what messages call them.
+      may_be_empty: whether folders may have no videos; they must exist.
 
     Raises:
       UserError: as `find_videos`; or two names that are the same as text.
     """
+    if may_be_empty and given:
+        given = [one for one in given if not os.path.isdir(one) or videos_in(Path(one))]
+        if not given:
+            return []
     roots: dict[Path, str] = {}
     for one in given:
-        for video in find_videos([one], flag):
-            # the copy of a video at an address has a folder of its own
-            root = video.parent if is_address(one) else _root(one)
-            roots.setdefault(video, utf8(os.path.abspath(root)))
+        for video in () if is_address(one) else find_videos([one], flag):
+            roots.setdefault(video, _root(one))
     found: dict[str, Source] = {}
     for video in find_videos(given, flag):
-        name, root = utf8(os.path.abspath(video)), roots[video]
+        size = mtime = 0
         try:
-            status = os.stat(video)
+            # the encoder says why there is no copy
+            if not missing(video):
+                size, mtime = (status := os.stat(video)).st_size, status.st_mtime_ns
         except OSError as error:
             raise UserError(f"{video}: {error.strerror}; has it just been removed?") from None
-        source = Source(
-            video, root, os.path.relpath(name, root), status.st_size, status.st_mtime_ns
-        )
+        if isinstance(video, Copy):
+            root, path = utf8(named(video)).rpartition("/")[::2]
+        else:
+            root = utf8(_absolute(roots[video]))
+            path = utf8(os.path.relpath(video, roots[video] or "."))
+        source = Source(video, root, path, size, mtime)
+        name = source.name
         if len(name) > NAME_CHARACTERS:
             raise UserError(f"{name}: a path of {len(name):,} characters; move it further up")
-        if source.name in found:
+        if name in found:
             raise UserError(
                 f"{name}: two videos of this name, one with bytes that are not UTF-8; rename one"
             )
-        found[source.name] = source
+        found[name] = source
     return list(found.values())
+
+
+def real_names(names: Iterable[str]) -> dict[str, str]:
+    """Absolute paths of files, with the links in their folders resolved, of each name.
+
+    Two names of one file differ, and these do not. What is no absolute path stays as it is.
+    """
+    folders: dict[str, str] = {}
+    found = {}
+    for name in names:
+        folder, file = os.path.split(name)
+        if folder not in folders:
+            folders[folder] = os.path.realpath(folder) if os.path.isabs(folder) else folder
+        found[name] = os.path.join(folders[folder], file)
+    return found
+
+
+def is_gone(name: str) -> bool:
+    """Whether there is certainly no such file; False where its folder cannot be read."""
+    try:
+        os.lstat(name)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def _absolute(folder: str) -> str:
+    """The absolute path of a folder, without `..`; links in it stay."""
+    plain = os.path.abspath(folder)
+    # link/.. is not the folder that has the link
+    there = os.path.realpath(folder)
+    return plain if os.path.realpath(plain) == there else there
 
 
 def _root(given: str) -> str:

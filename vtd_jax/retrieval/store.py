@@ -1,78 +1,47 @@
-"""An index on disk: shards of frame features, what is known of their clips, and a manifest.
+"""The manifest of an index on disk.
 
     index.json           the manifest: the encoder, and all shards with their checksums
     00000.safetensors    raw frame features, float16 [clips, T, D]
-    00000.json           the clips of that shard, see `Row`
+    00000.json           the clips of that shard, see `shard_files.Row`
 
-Shards are never rewritten: those of an index that grows stay as they are. Names of files are made
-of numbers; no text of a manifest is ever used as a path.
+Files are never rewritten. A shard that is merged with others gets a new number, and its old files
+are removed once the manifest no longer names them. Names of files are made of numbers; no text of a
+manifest is ever used as a path.
 """
 
 import dataclasses
-import json
-import os
-import stat
-import zlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, NotRequired, TypedDict
 
 import msgspec
-import numpy as np
-from jaxtyping import Float16
 
-from vtd_jax.cache.shards import ENDING, map_shard, write_shard
-from vtd_jax.errors import UserError, function, setting
-from vtd_jax.files import write_bytes
+from vtd_jax.cache.shards import ENDING
+from vtd_jax.errors import UserError
+from vtd_jax.files import write_text
 from vtd_jax.manifest import Manifest, read_manifest
-from vtd_jax.untrusted.json_text import Count, Whole, convert, parse_json
+from vtd_jax.untrusted.json_text import Count, convert
 from vtd_jax.untrusted.limits import (
+    JSON_BYTES,
     MOST_FRAMES_OF_A_VIDEO,
     NAME_CHARACTERS,
     SMALL_JSON_BYTES,
     TEXT_CHARACTERS,
 )
-from vtd_jax.untrusted.regular_files import read_bytes
 
 FILE = "index.json"
 # kind of the manifest, and version of this format
 _KIND, _FORMAT = "index of videos", 1
 # clips of a shard, fewer where they would have more bytes
 _CLIPS, _SHARD_BYTES = 256, 2**26
+# bytes that a clip may take in the list of its shard: for each frame, and for its path and note,
+# whose characters may each become six
+_FRAME_BYTES, _NAME_BYTES = 64, 6 * (NAME_CHARACTERS + TEXT_CHARACTERS)
 # numbers of a frame's features, the widest CLIPs have 1536; and shards, 25 million clips
 _WIDTH, _SHARDS = 8192, 100_000
 
 _Text = Annotated[str, msgspec.Meta(max_length=TEXT_CHARACTERS)]
 _Path = Annotated[str, msgspec.Meta(min_length=1, max_length=NAME_CHARACTERS)]
 _Crc = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{8}\Z")]
-_Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What is known of an indexed clip.
-
-    Attributes:
-      root: index of its folder among those of the index.
-      path: from that folder.
-      size: of the file, bytes.
-      mtime: when it was changed, ns since 1970.
-      total: frames of the video.
-      duration: of the video, seconds.
-      indices: places of the T encoded frames in the video.
-      seconds: their times.
-      note: what is odd about the file; "" for nothing.
-    """
-
-    root: Count
-    path: _Path
-    size: Count
-    mtime: Whole
-    total: Count
-    duration: _Seconds
-    indices: list[Count]
-    seconds: list[_Seconds]
-    note: _Text = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,11 +49,13 @@ class Shard:
     """An entry of the manifest.
 
     Attributes:
+      number: in the names of its files.
       clips: in the shard.
       features, rows: CRC-32 of its two files.
-      dropped: clips that no longer count, because they changed or are gone.
+      dropped: clips that no longer count, because they changed, moved or are gone.
     """
 
+    number: Count
     clips: Annotated[int, msgspec.Meta(ge=1, le=_CLIPS)]
     features: _Crc
     rows: _Crc
@@ -128,7 +99,9 @@ class Contents:
     @property
     def clips_a_shard(self) -> int:
         """Clips of a full shard."""
-        return max(1, min(_CLIPS, _SHARD_BYTES // (2 * self.frames * self.width)))
+        features = _SHARD_BYTES // (2 * self.frames * self.width)
+        rows = SMALL_JSON_BYTES // (_FRAME_BYTES * self.frames + _NAME_BYTES)
+        return max(1, min(_CLIPS, features, rows))
 
     def __len__(self) -> int:
         return sum(shard.clips - len(set(shard.dropped)) for shard in self.shards)
@@ -158,7 +131,7 @@ class _About(TypedDict):
 
 
 def file_names(number: int) -> tuple[str, str]:
-    """The names of a shard's files: features and rows."""
+    """The names of the files of a shard with this number: features and rows."""
     return f"{number:05d}{ENDING}", f"{number:05d}.json"
 
 
@@ -180,12 +153,16 @@ def read_contents(folder: Path) -> Contents | None:
             f"{_FORMAT}: update it"
         )
     about = convert(dict(found.about), f"{path}: about", _About, remedy=remedy)
-    for number, shard in enumerate(about["shards"]):
-        if any(place >= shard.clips for place in shard.dropped):
+    numbers = set()
+    for place, shard in enumerate(about["shards"]):
+        where = f"{path}: about.shards[{place}]"
+        if any(dropped >= shard.clips for dropped in shard.dropped):
             raise UserError(
-                f"{path}: about.shards[{number}].dropped: a clip that the shard of {shard.clips} "
-                f"does not have; {remedy}"
+                f"{where}.dropped: a clip that the shard of {shard.clips} does not have; {remedy}"
             )
+        if shard.number in numbers:
+            raise UserError(f"{where}.number: {shard.number}, as another shard; {remedy}")
+        numbers.add(shard.number)
     return Contents(
         made["encoder"], made["frames"], made["width"], about["model"], about["weights"],
         about["preprocess"], dict(about["settings"]), tuple(about["roots"]),
@@ -194,7 +171,12 @@ def read_contents(folder: Path) -> Contents | None:
 
 
 def write_contents(folder: Path, contents: Contents) -> None:
-    """Writes the manifest, whole or not at all."""
+    """Writes the manifest, whole or not at all.
+
+    Raises:
+      UserError: `read_contents` would refuse it; nothing is written.
+    """
+    path = folder / FILE
     about = {
         name: getattr(contents, name)
         for name in ("model", "weights", "preprocess", "settings", "roots")
@@ -203,133 +185,27 @@ def write_contents(folder: Path, contents: Contents) -> None:
     made_from = dict(
         format=_FORMAT, encoder=contents.encoder, frames=contents.frames, width=contents.width
     )
-    Manifest(_KIND, made_from, True, contents.sizes, about).write(folder / FILE)
+    convert(made_from, f"{path}: made_from", _MadeFrom, remedy=_FULL)
+    convert(about, f"{path}: about", _About, remedy=_FULL)
+    text = Manifest(_KIND, made_from, True, contents.sizes, about).text()
+    if len(text) > JSON_BYTES:
+        raise UserError(f"{path}: {len(text):,} bytes, expected at most {JSON_BYTES:,}; {_FULL}")
+    write_text(path, text)
 
 
-def with_shard(
-    folder: Path, contents: Contents, features: Float16[np.ndarray, "n t d"], rows: Sequence[Row]
-) -> Contents:
-    """Writes the files of one shard more, and returns what the manifest has to say then.
-
-    Args:
-      folder: of the index.
-      contents: before.
-      features: raw, finite.
-      rows: of the N clips.
-    """
-    names = file_names(len(contents.shards))
-    crc = write_shard(folder / names[0], features)
-    text = json.dumps([dataclasses.asdict(row) for row in rows], ensure_ascii=False).encode()
-    write_bytes(folder / names[1], text)
-    shard = Shard(len(rows), crc, f"{zlib.crc32(text):08x}")
-    sizes = {name: (folder / name).stat().st_size for name in names}
-    return dataclasses.replace(
-        contents, shards=(*contents.shards, shard), sizes=contents.sizes | sizes
-    )
-
-
-def check_files(folder: Path, contents: Contents, number: int) -> None:
-    """Checks, without reading them, that the files of a shard are there.
+def check_room(folder: Path, contents: Contents, clips: int) -> None:
+    """Refuses more clips than an index holds, before they are encoded.
 
     Raises:
-      UserError: one is missing, a link or no regular file, or has another size.
+      UserError: says how many shards there would be, and what to do.
     """
-    for name in file_names(number):
-        path = folder / name
-        try:
-            found = os.lstat(path)
-        except OSError as error:
-            raise damaged(path, error.strerror or "cannot be read") from None
-        if not stat.S_ISREG(found.st_mode):
-            raise damaged(path, "a link, a pipe or a folder, expected a file of the index")
-        if found.st_size != contents.sizes.get(name):
-            size = contents.sizes.get(name)
-            expected = "none" if size is None else f"{size:,}"
-            raise damaged(path, f"{found.st_size:,} bytes, expected {expected}")
-
-
-def features_of(
-    folder: Path, contents: Contents, number: int, *, check: bool
-) -> Float16[np.ndarray, "n t d"]:
-    """The features of a shard, mapped into memory.
-
-    Args:
-      folder: of the index.
-      contents: its manifest.
-      number: of the shard.
-      check: whether to compare their CRC-32, and to refuse NaN and infinite numbers.
-
-    Raises:
-      UserError: the file is damaged; says what to do.
-    """
-    check_files(folder, contents, number)
-    path, shard = folder / file_names(number)[0], contents.shards[number]
-    shape = (shard.clips, contents.frames, contents.width)
-    try:
-        found = map_shard(path, shape, np.float16, crc=shard.features, check=check)
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from None
-    except UserError as error:
-        raise damaged(path, str(error).removeprefix(f"{path}: ")) from None
-    # the exponent of NaN and infinity; `np.isfinite` takes ten times as long for float16
-    if check and ((found.view(np.uint16) & 0x7C00) == 0x7C00).any():
-        raise damaged(path, "features that are NaN or infinite")
-    return found
-
-
-def rows_of(folder: Path, contents: Contents, number: int) -> list[Row]:
-    """The clips of a shard, those that are dropped too.
-
-    Raises:
-      UserError: the file is damaged; says what to do.
-    """
-    check_files(folder, contents, number)
-    path, shard = folder / file_names(number)[1], contents.shards[number]
-    try:
-        content = read_bytes(path, "list of clips", SMALL_JSON_BYTES)
-    except OSError as error:
-        raise damaged(path, error.strerror or str(error)) from None
-    if f"{zlib.crc32(content):08x}" != shard.rows:
-        raise damaged(path, "other bytes than were written")
-    rows: list[Row] = parse_json(content, str(path), list[Row], remedy=_remedy())
-    if len(rows) != shard.clips:
-        raise damaged(path, f"{len(rows)} clips, expected {shard.clips}")
-    for row in rows:
-        if not len(row.indices) == len(row.seconds) == contents.frames:
-            raise damaged(path, f"{row.path}: not {contents.frames} frames")
-        if row.root >= len(contents.roots):
-            raise damaged(path, f"{row.path}: a folder that the index does not have")
-    return rows
-
-
-def damaged(path: Path, why: str) -> UserError:
-    """The error of a file of an index, with what to do."""
-    return UserError(f"{path}: {why}; {_remedy()}")
-
-
-def _remedy() -> str:
-    again = setting("restart", of="Index.build")
-    return (
-        f"copy the index again, or give the folders of the videos to {function('Index.build')}, "
-        f"which encodes damaged parts again (all: {again})"
-    )
-
-
-def as_float16(features: Any, video: str) -> Float16[np.ndarray, "t d"]:
-    """Frame features as an index keeps them.
-
-    Args:
-      features: raw, float32 `[T, D]`.
-      video: for the message.
-
-    Raises:
-      UserError: a number that float16 does not hold.
-    """
-    with np.errstate(over="ignore"):
-        rounded = np.asarray(features).astype(np.float16)
-    if not np.isfinite(rounded).all():
+    shards = len(contents.shards) - (-clips // contents.clips_a_shard)
+    if shards > _SHARDS:
         raise UserError(
-            f"{video}: frame features up to {np.abs(features).max():.3g} cannot be kept as "
-            "float16, whose largest number is 65504; this model has no index"
+            f"{folder}: {clips:,} videos more would make {shards:,} shards, expected at most "
+            f"{_SHARDS:,}; {_FULL}"
         )
-    return rounded
+
+
+# what to do about an index that takes no more
+_FULL = "an index does not hold that: make a second one, in another folder"

@@ -12,6 +12,7 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.installed.python_processes import safe_path
 from vtd_jax.scenes.render import KINDS, class_names, render_clip, write_mp4
 from vtd_jax.video.workers import deaf, follow_parent
 
@@ -159,7 +160,7 @@ def write_scene_sets(
     total, done = sum(len(job[2]) for job in jobs), 0
     with _pool(workers) as pool:
         try:
-            with deaf():
+            with deaf(), safe_path():
                 futures = [pool.submit(_write, *job) for job in jobs]
             for future in as_completed(futures):
                 done += future.result()
@@ -172,9 +173,11 @@ def write_scene_sets(
 
 def _pool(workers: int) -> Executor:
     # spawn, not fork: a process that has started JAX must not be forked
-    return ProcessPoolExecutor(
-        workers or os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=follow_parent
-    )
+    context = get_context("spawn")
+    with safe_path():
+        return ProcessPoolExecutor(
+            workers or os.cpu_count() or 1, mp_context=context, initializer=follow_parent
+        )
 
 
 def _write(scene_set: Scenes, folder: Path, clips: list[Clip]) -> int:

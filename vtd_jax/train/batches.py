@@ -1,6 +1,7 @@
 """The batches of a run: clips that are decoded and augmented, or frame features kept on disk."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from vtd_jax.cache.frame_features import FeatureStore, Stored
 from vtd_jax.errors import UserError
@@ -8,20 +9,41 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import process_count, process_index
 from vtd_jax.train.config import RunConfig
-from vtd_jax.video.batches import Batch, BatchSource
+from vtd_jax.video.batches import Batch, BatchSource, BatchSpec
 from vtd_jax.video.pipeline import BatchIterator, train_batches
 from vtd_jax.video.records import Records
 from vtd_jax.video.scaling.fit import Fit
 
 
+@runtime_checkable
+class FrameFeatures(Protocol):
+    """Where frame features come from: `FeatureStore`, or an index that is opened above."""
+
+    def open(
+        self, records: Records, spec: BatchSpec, views: Sequence[int] = ..., **how: Any
+    ) -> list[Stored]:
+        """The features of all videos of `records`, see `FeatureStore.open`."""
+
+
+# opens the index in a folder for a model
+OpenIndex = Callable[[str, VTDCLIP], FrameFeatures]
+
+
 def open_batches(
-    config: RunConfig, model: VTDCLIP, records: Records
+    config: RunConfig, model: VTDCLIP, records: Records, open_index: OpenIndex | None = None
 ) -> "BatchIterator | StoredBatches":
     """The batches of this process, without end: the training loop counts epochs, so that a run
     resumed with more of them sees the same data.
 
+    Args:
+      config: the run.
+      model: whose image tower makes features.
+      records: the videos.
+      open_index: for `data.features`: `vtd_jax.retrieval.for_training.IndexFeatures`.
+
     Raises:
-      UserError: settings out of range, or `data.stored_views` with several processes.
+      UserError: settings out of range; `data.features` or `data.stored_views` with several
+        processes; or an index of other features.
     """
     data = config.data
     clips = train_batches(
@@ -39,18 +61,27 @@ def open_batches(
         host_count=process_count(),
         fit=Fit(**model.scaling),
     )
-    if not data.stored_views:
+    if not data.stored:
         return clips
+    name = "features" if data.features else "stored_views"
     if process_count() > 1:
+        unset = '""' if data.features else 0
         raise UserError(
-            f"data.stored_views={data.stored_views}: frame features are kept by runs of one "
-            f"process, this one has {process_count()}; set data.stored_views=0"
+            f"data.{name}={getattr(data, name)}: frame features are kept by runs of one "
+            f"process, this one has {process_count()}; set data.{name}={unset}"
         )
-    store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
+    store: FrameFeatures
+    if data.features:
+        if open_index is None:
+            raise ValueError("data.features needs open_index=IndexFeatures")
+        store, views = open_index(data.features, model), 1
+    else:
+        store = FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
+        views = data.stored_views
     # not more than a step or an evaluation encodes, which fits into memory
     size = max(data.batch_size, config.evaluate.batch_size)
     return StoredBatches(
-        clips, records, store, views=data.stored_views, workers=data.workers, encoder_batch=size
+        clips, records, store, views=views, workers=data.workers, encoder_batch=size
     )
 
 
@@ -68,7 +99,7 @@ class StoredBatches:
         self,
         clips: BatchIterator,
         records: Records,
-        store: FeatureStore,
+        store: FrameFeatures,
         *,
         views: int,
         workers: int,

@@ -57,6 +57,7 @@ _LATER = {
     "model.confidence": "softmax",
     "model.templates": [],
     "model.ties": "release",
+    "data.features": "",
     "data.stored_views": 0,
     "data.preprocess": "release",
 }
@@ -145,10 +146,32 @@ class RunConfig:
                 f"{self.model.visual_prompts} visual prompts are learnt; set data.stored_views=0, "
                 "or model.visual_prompts=0 and model.visual_depth=0"
             )
+        self._check_features()
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
             raise UserError(
                 f"data.evaluate: splits {sorted(self.data.evaluate)}, expected base and novel for "
                 "base_to_novel"
+            )
+
+    def _check_features(self) -> None:
+        """Raises a `UserError` for what the features of an index do not have."""
+        if not self.data.features:
+            return
+        where = f"data.features={self.data.features}"
+        if self.model.visual_prompts:
+            raise UserError(
+                f"{where}: frame features change while {self.model.visual_prompts} visual prompts "
+                "are learnt; set model.visual_prompts=0 and model.visual_depth=0"
+            )
+        if self.augment.enabled:
+            raise UserError(
+                f"{where}: an index has no augmented frames; set augment.enabled=False, or "
+                "data.stored_views for features of augmented ones"
+            )
+        if self.data.stored_views:
+            raise UserError(
+                f"{where}: is there beside data.stored_views={self.data.stored_views}; set "
+                "data.stored_views=0"
             )
 
     def _check_sizes(self) -> None:

@@ -41,6 +41,9 @@ class DataConfig:
       drop_remainder: whether an epoch's last, smaller batch is dropped, or padded with weight 0.
       preprocess: how frames are scaled: "release", or "clip" as CLIP's own images were
         (docs/method.md, section 6), for training crops too.
+      features: the folder of an index of the training videos (docs/retrieval.md): its frame
+        features are learnt on, of the middle of each segment and without augmentation; "" encodes
+        the records. Not with visual prompts.
       stored_views: N ≥ 1 keeps the frame features of N epochs' clips on disk, and epoch e uses
         those of epoch e mod N; 0 computes them in every step. Not with visual prompts.
     """
@@ -53,8 +56,14 @@ class DataConfig:
     workers: int = 2
     shuffle: bool = True
     drop_remainder: bool = True
+    features: str = ""
     stored_views: int = 0
     preprocess: str = "release"
+
+    @property
+    def stored(self) -> bool:
+        """Whether batches hold frame features instead of frames."""
+        return bool(self.features) or self.stored_views > 0
 
     def __post_init__(self):
         check_choice("data.preprocess", self.preprocess, PREPROCESS)

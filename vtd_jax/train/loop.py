@@ -13,7 +13,7 @@ from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.prefetch import Prefetcher
 from vtd_jax.parallel.processes import before_end, check_same, is_first, on_all, on_first
 from vtd_jax.terminal import counted
-from vtd_jax.train.batches import StoredBatches, open_batches
+from vtd_jax.train.batches import OpenIndex, StoredBatches, open_batches
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.checkpoints.stored_checkpoints import names_fingerprint
 from vtd_jax.train.config import RunConfig
@@ -55,6 +55,7 @@ def train(
     override: bool = False,
     preemption: Preemption | None = None,
     profile: tuple[int, int] | None = None,
+    open_index: OpenIndex | None = None,
 ) -> Finished:
     """Trains what is learnable in `model`.
 
@@ -72,6 +73,7 @@ def train(
       override: the checkpoint may have other settings, as for `prepare_workdir`.
       preemption: catches notices; None if there are none.
       profile: first and last step to trace, counted from 1.
+      open_index: for `data.features`, see `batches.open_batches`.
 
     Raises:
       UserError: too few videos for a batch, numbers that are not finite, a checkpoint of another
@@ -81,7 +83,7 @@ def train(
     preemption, splits, workdir = preemption or Preemption(), splits or {}, Path(workdir)
     identity = _identity(config, model, records, splits)
     names = tuple(records.class_names)
-    batches = on_all(open_batches, config, model, records)
+    batches = on_all(open_batches, config, model, records, open_index)
     plan = Plan.of(config, batches.batches_per_epoch, evaluated=evaluate is not None)
     devices = on_all(run_devices, config.devices)
     trainer = on_all(Trainer, config, model, names, plan.per_epoch, devices)

@@ -188,7 +188,7 @@ class StepSettings:
             classes=classes,
             dropout=config.model.fusion and config.model.dropout > 0,
             skip_nonfinite=config.on_nonfinite == "skip",
-            stored=config.data.stored_views > 0,
+            stored=config.data.stored,
         )
 
     @property

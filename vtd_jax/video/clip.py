@@ -1,7 +1,8 @@
 """Any video file, or frames in memory, as the T frames that a model sees."""
 
+import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,26 +11,27 @@ import numpy as np
 from jaxtyping import Float64, Int64, UInt8
 
 from vtd_jax.errors import UserError
-from vtd_jax.fields import check_choice
+from vtd_jax.fields import check_choice, check_number, check_path, check_whole
 from vtd_jax.video import decode, limits, sampling
+from vtd_jax.video.clips.arguments import Video, described, local
 from vtd_jax.video.clips.by_index import has_index, read_by_index
-from vtd_jax.video.lists.find import find_videos
-from vtd_jax.video.lists.remote import fetched, fetched_file, holds_one, is_address
+from vtd_jax.video.lists.addresses import Copy, named
 from vtd_jax.video.scaling.fit import RELEASE, Fit, Whole
 
 # how far a file is looked at: by its index, or every frame
 CHECKS = ("index", "full")
-Video = str | os.PathLike | np.ndarray
 # side of a crop that may be asked for, pixels
 _LARGEST = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clip:
     """T frames of a video, as `experiments.evaluate` would see them in its first view.
 
+    Two clips are equal only if they are one object: compare their arrays.
+
     Attributes:
-      name: of the file; "frames" for an array.
+      name: of the file, or its address; "frames" for an array.
       frames: uint8 RGB, scaled and cropped in the middle.
       indices: places in the video, 0 is its first frame.
       seconds: when they are shown, from the first frame on; None for an array without `fps`.
@@ -93,7 +95,11 @@ def read_clip(
     check_choice("check", check, CHECKS)
     if isinstance(video, np.ndarray):
         return _from_array(video, frames, size, fps, fit)
-    name, path = os.fspath(video), Path(video)
+    with naming_copy(video) as name:
+        return _from_file(Path(video), name, frames, size, fit, check)
+
+
+def _from_file(path: Path, name: str, frames: int, size: int, fit: Fit, check: str) -> Clip:
     expected = None
     with decode.reading(path, name) as reader:
         if check == "index" and has_index(reader):
@@ -127,6 +133,7 @@ def read_video(
     *,
     size: int | None = None,
     preprocess: str | None = None,
+    download: bool | None = None,
 ) -> Clip:
     """Reads T evenly spaced frames of a video file: the centre of each of T equal segments.
 
@@ -146,6 +153,8 @@ def read_video(
       size: side of the square middle crop, pixels; None keeps whole frames, as they are displayed.
       preprocess: with a size, how frames are scaled to it: "clip" (the default; smoothed, as images
         are prepared for CLIP) or "release" (docs/method.md, section 6).
+      download: whether a video at an address may be copied to this machine; None asks
+        `$VTD_JAX_DOWNLOAD`, then the terminal if there is one.
 
     Returns:
       A `Clip`: `frames` (uint8 RGB `[T, H, W, 3]`, 0..255), their `indices` and `seconds`, and
@@ -155,16 +164,16 @@ def read_video(
       VideoError: there is no such file, or it is not a complete video.
       UserError: an option out of range, or `preprocess` without a size.
     """
-    if isinstance(path, np.ndarray):
-        raise UserError("path: an array, expected the path of a video file")
-    if frames < 1:
-        raise UserError(f"frames={frames}: expected 1 or more frames of a video")
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"path: {described(path)}, expected the path of a video file")
+    check_path("path", path, "the path of a video file")
+    frames = check_whole("frames", frames, "1 or more frames of a video")
     if size is None and preprocess is not None:
         raise UserError(f"preprocess={preprocess}: without size nothing is scaled; give both")
-    if size is not None and not 1 <= size <= _LARGEST:
-        raise UserError(f"size={size}: expected pixels, 1 to {_LARGEST}")
+    if size is not None:
+        size = check_whole("size", size, f"pixels, 1 to {_LARGEST}", most=_LARGEST)
     fit = Whole() if size is None else Fit("clip" if preprocess is None else preprocess)
-    return read_clip(local(path), frames, size or 0, fit=fit)
+    return read_clip(local(path, download), frames, size or 0, fit=fit)
 
 
 def frames_at(
@@ -187,8 +196,7 @@ def frames_at(
       VideoError: as for `read_clip`; where a file breaks off, after the frames before; or its times
         make more moments than its frames may have.
     """
-    name = os.fspath(video)
-    with decode.reading(video, name) as reader:
+    with naming_copy(video) as name, decode.reading(Path(video), name) as reader:
         shown, image, count = None, None, 0
         for index, seconds, frame in reader:
             limits.check_moments(seconds / step, index + 1, seconds, name)
@@ -240,63 +248,28 @@ def check_frames(video: Any) -> None:
 
 def _from_array(video: np.ndarray, frames: int, size: int, fps: float | None, fit: Fit) -> Clip:
     check_frames(video)
-    if fps is not None and not fps > 0:
-        raise UserError(f"fps={fps}: expected frames a second, above 0")
+    if fps is not None:
+        check_number("fps", fps, "frames a second, above 0")
     indices = sampling.test_indices(len(video), frames)
     images = np.stack([_fitted(video[i], size, fit) for i in indices])
     seconds, duration = (None, None) if fps is None else (indices / fps, len(video) / fps)
     return Clip("frames", images, indices, seconds, len(video), duration)
 
 
-def as_videos(videos: Any) -> tuple[Iterable[Video], bool]:
-    """The videos of an argument that may be one or several; the flag is True for one.
-
-    A folder stands for all videos in it, a text with `*`, `?` or `[` that is no file's name for the
-    files that it matches. Addresses (`https://…`, `gs://…`) are copied first, see
-    `lists.remote.fetched`. What is not a list is taken as an iterator, whose videos are checked as
-    they are drawn.
+@contextlib.contextmanager
+def naming_copy(video: str | os.PathLike) -> Iterator[str]:
+    """Gives what results call a video file, while it is read.
 
     Raises:
-      UserError: anything else, or a folder or glob without videos.
+      VideoError: as the block; of an address also where its copy is, or why there is none.
     """
-    if is_address(videos):
-        [copies] = fetched([videos])
-        return copies, holds_one(videos, copies)
-    if isinstance(videos, str | os.PathLike):
-        text = os.fspath(videos)
-        is_glob = any(sign in text for sign in "*?[") and not os.path.exists(text)
-        if is_glob or os.path.isdir(text):
-            return find_videos([text], "video"), False
-        return [videos], True
-    if isinstance(videos, np.ndarray) and videos.ndim == 4:
-        return [videos], True
-    # a set has no order, and a mapping is no list of its keys
-    others = np.ndarray | bytes | bytearray | Set | Mapping
-    if isinstance(videos, others) or not isinstance(videos, Iterable):
-        found = f"a {type(videos).__name__}"
-        if isinstance(videos, np.ndarray):
-            found = f"an array {list(videos.shape)}"
-        raise UserError(
-            f"video: {found}, expected a path, uint8 frames [N, height, width, 3], or a list of "
-            "these; or a folder, a glob or an iterator"
-        )
-    if not isinstance(videos, Sequence):
-        return (local(_checked(video)) for video in videos), False
-    for video in videos:
-        _checked(video)
-    # one question for all of them
-    fetched([video for video in videos if is_address(video)], files_only=True)
-    return [local(video) for video in videos], False
-
-
-def _checked(video: Any) -> Video:
-    if not isinstance(video, str | os.PathLike | np.ndarray):
-        raise UserError(
-            f"video: a {type(video).__name__} in the list, expected paths or arrays of frames"
-        )
-    return video
-
-
-def local(video: Video) -> Video:
-    """A video of this machine: of an address its copy, which is made after a question."""
-    return fetched_file(video) if is_address(video) else video
+    if not isinstance(video, Copy):
+        yield os.fspath(video)
+        return
+    if video.why:
+        raise decode.VideoError(video.why)
+    try:
+        yield named(video)
+    except decode.VideoError as error:
+        again = f"; its copy is {video}: remove it to copy the video again"
+        raise type(error)(f"{error}{again}") from None

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from vtd_jax.errors import Names, UserError, names, use_names
+from vtd_jax.installed.python_processes import safe_path
 from vtd_jax.video.read_ahead import read_ahead
 
 # kinds of messages from a worker
@@ -110,7 +111,7 @@ def _give(
     if idle_worker is None:
         mine, theirs = context.Pipe()
         process = context.Process(target=_work, args=(function, theirs, names()), daemon=True)
-        with deaf():
+        with deaf(), safe_path():
             process.start()
         started.append(process)
         theirs.close()
@@ -158,7 +159,8 @@ def deaf() -> Iterator[None]:
     an interrupted start would leave a process that prints a traceback.
     """
     # also a process, and starting it resets the signal mask
-    resource_tracker.ensure_running()
+    with safe_path():
+        resource_tracker.ensure_running()
     handler, heard = signal.getsignal(signal.SIGINT), []
     # Python answers in its main thread, whichever thread the signal came to
     postponed = callable(handler) and threading.current_thread() is threading.main_thread()
@@ -180,7 +182,7 @@ def begin_deaf(function: Callable[[], Any]) -> Future:
     found: Future = Future()
 
     def work() -> None:
-        with deaf():
+        with deaf(), safe_path():
             try:
                 found.set_result(function())
             except BaseException as error:

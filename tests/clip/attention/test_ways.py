@@ -66,6 +66,7 @@ def test_every_way_is_the_formula(way, width, heads, shared, causal):
     assert _worst(found, _exact(heads, *given, causal=causal)) < ROUNDING
 
 
+@pytest.mark.slow
 def test_a_context_of_any_length():
     qkv, context, cotangent = _given(128, SHARED, jnp.float32)
     for shared in (1, 11):

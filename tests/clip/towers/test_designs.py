@@ -77,6 +77,7 @@ def test_features_and_gradients_are_those_of_the_plain_path(kind, tower, shape):
         _near(found, expected, 1e-5 if compute.interpret else ROUNDING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_without_prompts(kind):
     clip = small_clip(CONFIGS[kind])
@@ -90,6 +91,7 @@ def test_without_prompts(kind):
         _near([ours(given)], [plain(given)])
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_design_all_matter():
     for config, changes in (
         (PE, {"rotary": False}),
@@ -103,6 +105,7 @@ def test_the_parts_of_a_design_all_matter():
         assert np.linalg.norm(features[0] - features[1]) > 1e-4 * np.linalg.norm(features[0])
 
 
+@pytest.mark.slow
 def test_padding_is_seen_and_so_must_be_there():
     clip, tokens = small_clip(SIGLIP), _tokens(SIGLIP, 0)
     changed = tokens.at[:, -3].set(7)

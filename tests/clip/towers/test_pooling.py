@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from vtd_jax.clip.towers.pooling import AttentionPool
@@ -47,6 +48,7 @@ def _formula(pool: AttentionPool, x: np.ndarray) -> np.ndarray:
     return y + hidden @ exact(pool.c_proj.kernel) + exact(pool.c_proj.bias)
 
 
+@pytest.mark.slow
 def test_both_paths_are_the_formula():
     pool, x = _pool(), jnp.asarray(TOKENS, jnp.float32)
     expected = _formula(pool, TOKENS)
@@ -55,6 +57,7 @@ def test_both_paths_are_the_formula():
         assert np.abs(found - expected).max() < 2e-6 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_plain_path():
     pool, x = _pool(), jnp.asarray(TOKENS, jnp.float32)
     ours, plain = (

@@ -109,6 +109,7 @@ def _changed(path, to, text):
     return _safetensors(to, header, content[8 + size :])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", [*CONFIG.to_dict(), "preprocessing"])
 def test_every_field_of_our_own_settings(own, tmp_path, field):
     fields = CONFIG.to_dict()

@@ -198,6 +198,7 @@ def test_estimates_are_of_the_program_that_is_measured(text, platform, kind, sou
     assert found is None or found.seconds > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth, remat, activation",
     [(SMALL.vision_layers, "none", "quick_gelu"), (1, "block", "gelu_tanh")],
@@ -215,6 +216,7 @@ def test_plain_jax_computes_what_ours_does(depth, remat, activation):
     assert builder.flops(GRADIENT) > builder.flops(FEATURES) > 0
 
 
+@pytest.mark.slow
 def test_plain_attention_pads_for_cudnn(monkeypatch):
     given, real = [], jax.nn.dot_product_attention
 

@@ -84,6 +84,7 @@ def test_no_output_is_an_input(videos, tmp_path):
             request(**{flag: ""}).validate(videos)
 
 
+@pytest.mark.slow
 def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, model):
     folder = videos[0].parent
     asked = request(
@@ -112,6 +113,7 @@ def test_what_it_wrote_is_written_again_in_the_folder_of_the_videos(videos, mode
         assert is_index(path) == (path.name in ("index.html", "a.html", "b.html"))
 
 
+@pytest.mark.slow
 def test_pages_and_figures_of_others_stay(videos, model, tmp_path):
     folder = tmp_path / "out"
     folder.mkdir()

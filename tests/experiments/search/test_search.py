@@ -105,7 +105,8 @@ def test_without_files_and_checked(index):
         (["INDEX", "a", "a"], "texts: 'a' is there twice"),
         (["INDEX", "a", "--json=x.txt"], "--json=x.txt: the name must end in .json"),
         (["INDEX", "a", "--json=INDEX/index.json"], "exists, a file of the index"),
-        (["INDEX", "a", "--pooling=softmax_mean"], "compares labels with each other"),
+        (["INDEX", "a", "--pooling=softmax_mean"], "--pooling=softmax_mean: compares labels"),
+        (["INDEX", "a", "--pooling=softmax_mean"], "give --pooling=confidence or --pooling=mean"),
         (["INDEX", "a", "--preprocess=clip"], "unknown flag --preprocess"),
     ],
 )

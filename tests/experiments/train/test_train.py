@@ -123,6 +123,7 @@ def test_a_table_that_cannot_be_read_is_none(tmp_path, broken):
     assert not has_table(tmp_path, 3)
 
 
+@pytest.mark.slow
 def test_an_evaluation_may_be_broken_off_between_splits(folder):
     config = RunConfig.from_dict(small_run.config(folder).to_dict())
     evaluation, checks = Evaluation(config, from_config.open_splits(config)), []

@@ -87,6 +87,7 @@ def test_what_cannot_be_checked_says_how(clip, folder):
     assert "scikit-image" in found if isinstance(found, str) else found.is_file()
 
 
+@pytest.mark.slow
 def test_the_command_says_what_a_file_is_and_exits_by_its_checks(folder, monkeypatch, capsys):
     path = str(folder / "clip.safetensors")
     said = verify.verify(path, str(folder))

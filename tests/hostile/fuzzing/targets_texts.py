@@ -21,7 +21,8 @@ from vtd_jax.predict.journal import Journal
 from vtd_jax.predict.words import read_words
 from vtd_jax.report import pages
 from vtd_jax.retrieval.index import Index
-from vtd_jax.retrieval.store import Contents, Row, with_shard, write_contents
+from vtd_jax.retrieval.shard_files import Row, with_shard
+from vtd_jax.retrieval.store import Contents, write_contents
 from vtd_jax.train.workdir import read_config
 from vtd_jax.video.lists.catalog import Problem, read_labels, read_list
 from vtd_jax.video.lists.official import official_lists

@@ -64,6 +64,7 @@ def saved(clip, tmp_path):
     return tmp_path / "x.safetensors", model, info
 
 
+@pytest.mark.slow
 def test_one_call_gives_the_same_model(saved, clip):
     path, model, info = saved
     found = export.load_tuned(path, clip)
@@ -124,6 +125,7 @@ def test_the_clip_that_ships_needs_no_path(tmp_path):
         np.testing.assert_array_equal(flatten_arrays(learnable(found.model))[name], array)
 
 
+@pytest.mark.slow
 def test_dtype_is_that_of_training_or_the_requested_one(clip, tmp_path):
     model, info = made(clip, dtype="bfloat16")
     export.save_tuned(tmp_path / "x.safetensors", model, info)

@@ -91,7 +91,7 @@ def test_what_is_no_video_is_one_line(learnt, folder, tmp_path, noise):
     assert learnt.predict([], LABELS) == []
     results = learnt.predict(iter([noise, 3]), LABELS)
     next(results)
-    with pytest.raises(UserError, match="video: a int in the list, expected paths or arrays"):
+    with pytest.raises(UserError, match="video: an int in the list, expected paths or arrays"):
         next(results)
     with pytest.raises(VideoError, match="there is no such video file"):
         learnt.predict(tmp_path / "none.mp4", LABELS)

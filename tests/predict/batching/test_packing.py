@@ -13,6 +13,7 @@ from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.errors import UserError
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.predict.batching import packing
 from vtd_jax.predict.batching.packing import Packer
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
@@ -132,12 +133,12 @@ def test_options_out_of_range_are_refused_by_the_call(bare, noise):
     for wrong, message in (
         (dict(batch_frames=0), "batch_frames=0`: expected 1 or more"),
         (dict(check="none"), "check: 'none', expected one of index, full"),
-        (dict(workers=-1), "workers=-1: expected 0 or more"),
+        (dict(workers=-1), "workers=-1`: expected 0 or more"),
     ):
         for call in (bare.stream, bare.predict, bare.encode_videos):
             with pytest.raises(UserError, match=message):
                 call(noise, **({} if call == bare.encode_videos else {"labels": LABELS}), **wrong)
-    with pytest.raises(TypeError, match="batch_frame"):
+    with pytest.raises(UserError, match="unknown argument batch_frame: did you mean batch_frames"):
         bare.predict(noise, LABELS, batch_frame=3)
 
 
@@ -158,6 +159,7 @@ def check_company(model: Predictor, files, labels) -> None:
         np.testing.assert_allclose(one.features, other.features, atol=1e-5 * scale)
 
 
+@pytest.mark.slow
 def test_the_tiny_clip_gives_the_same_words_in_company(tmp_path):
     files = [make_video(tmp_path / f"{n}.mp4", n, width=48 + 2 * n) for n in (3, 9, 20, 30)]
     model = load("tiny", devices=jax.devices()[:1])
@@ -201,3 +203,23 @@ def test_eight_devices_share_a_batch(noise):
             strict=True,
         ):
             np.testing.assert_allclose(found.logits, expected.logits, rtol=1e-5, atol=1e-5)
+
+
+def test_failures_behind_a_started_batch_wait_in_a_bounded_number():
+    drawn = 0
+
+    def read():
+        nonlocal drawn
+        for clip in (*clips([3]), *[Failure("bad", UserError("bad"))] * 5000, *clips([2])):
+            drawn += 1
+            yield clip
+
+    model = Counting()
+    results = Packer(model, 8).encode(read())
+    assert isinstance(next(results), Encoded)
+    assert drawn <= packing.MOST_FAILURES + 1
+    for taken, one in enumerate(results, start=1):
+        assert drawn <= taken + packing.MOST_FAILURES + 1
+        assert isinstance(one, Encoded if taken == 5001 else Failure)
+    # every batch has the shape of a full one
+    assert (model.started, model.encoded) == ([(3, 8), (2, 8)], [])

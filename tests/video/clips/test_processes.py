@@ -15,6 +15,7 @@ from vtd_jax.untrusted.raised import MAX_FRAME_PIXELS
 from vtd_jax.video.clip import read_clip
 from vtd_jax.video.clips.processes import Processes
 from vtd_jax.video.decode import VideoError
+from vtd_jax.video.lists.addresses import Copy
 from vtd_jax.video.read_ahead import read_ahead
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 def about(item: str, *, times: int = 1) -> tuple:
     """Where an item is worked on; some end badly."""
-    if item == "dies":
+    if os.path.basename(item) == "dies":
         os.kill(os.getpid(), signal.SIGSEGV)
     if item == "wrong":
         raise UserError(f"{setting('frames')}: wrong")
@@ -49,6 +50,8 @@ def test_results_errors_and_deaths(monkeypatch, capfd):
         assert processes("c")[1] == first
         with pytest.raises(VideoError, match=r"dies: the process that decoded it died .*SIGSEGV"):
             processes("dies")
+        with pytest.raises(VideoError, match=r"^https://a.b/dies: the process that decoded it"):
+            processes(Copy.of("https://a.b/dies"))
         second = processes("d")[1]
         assert second not in (first, os.getpid())
         # one that was killed while it was idle costs nothing

@@ -75,6 +75,7 @@ def test_published_lists_take_the_place_of_own_splits(hmdb51, tmp_path):
     assert not any(name.startswith("fs_base") for name in list_names(path))
 
 
+@pytest.mark.slow
 def test_a_given_list_takes_the_place_of_an_official_one_but_not_of_another_given_one(
     hmdb51, tmp_path
 ):

@@ -153,6 +153,7 @@ def config_for_clips(
     )
 
 
+@pytest.mark.slow
 def test_records_with_skipped_videos_are_refused_to_a_build_that_must_not_skip(folder, tmp_path):
     build_records(
         config_for(folder, ["one.mp4 0", "empty.mp4 1"], on_error="skip"), tmp_path / "out"

@@ -13,8 +13,10 @@ from support.terminal import Terminal
 from vtd_jax.errors import UserError
 from vtd_jax.scenes.render import write_mp4
 from vtd_jax.untrusted import limits
-from vtd_jax.video.clip import as_videos
-from vtd_jax.video.lists import remote
+from vtd_jax.video.clip import read_clip
+from vtd_jax.video.clips.arguments import as_videos
+from vtd_jax.video.decode import VideoError
+from vtd_jax.video.lists import addresses, remote, servers
 from vtd_jax.video.lists.find import find_videos
 
 
@@ -51,7 +53,7 @@ def store(monkeypatch, tmp_path):
     ],
 )
 def test_what_is_an_address(source, expected):
-    assert remote.is_address(source) == expected
+    assert addresses.is_address(source) == expected
 
 
 def test_a_file_of_a_server_is_copied_once(server, tmp_path, capsys):
@@ -117,6 +119,8 @@ def test_folders_and_globs_of_a_store(store, monkeypatch):
         ("http://127.0.0.1:9/clips/", r"expected the address of a file"),
         ("http://127.0.0.1:9/clips/*", r"expected the address of a file"),
         ("memory://b/*.mp4", r"memory://b/\*.mp4'?: no videos there"),
+        ("https://[::1/c.mp4", r"expected a path, or an address"),
+        ("https:///c.mp4", r"expected a path, or an address"),
     ],
 )
 def test_addresses_that_are_refused(store, address, message):
@@ -127,9 +131,9 @@ def test_addresses_that_are_refused(store, address, message):
 @pytest.mark.parametrize(
     "fault, message",
     [
-        (Fault("dog", "status", status=404), "no such file or folder"),
-        (Fault("dog", "status", status=403), "cannot be read .ClientResponseError"),
-        (Fault("dog", "abort"), r"cannot be read|only 2\.5 kB of 5\.0 kB came"),
+        (Fault("dog", "status", status=404), r"the server does not have it .HTTP 404"),
+        (Fault("dog", "status", status=403), r"the server refuses it .HTTP 403"),
+        (Fault("dog", "abort"), r"only 2\.5 kB of 5\.0 kB came"),
     ],
 )
 def test_faults_of_a_server_are_one_line_and_leave_nothing(server, tmp_path, fault, message):
@@ -141,13 +145,14 @@ def test_faults_of_a_server_are_one_line_and_leave_nothing(server, tmp_path, fau
 
 
 def test_a_server_that_is_not_there(server):
-    with pytest.raises(UserError, match=r"cannot be read .ClientConnector"):
+    with pytest.raises(UserError, match=r"127.0.0.1:9/dog.mp4: cannot be reached"):
         find_videos(["http://127.0.0.1:9/dog.mp4"])
 
 
 def test_a_server_that_says_no_size_ends_somewhere(server, monkeypatch, tmp_path):
     monkeypatch.setattr(remote, "REMOTE_BYTES", 2000)
-    monkeypatch.setattr(remote, "_of_server", lambda address: remote._Video(address, None))
+    look = servers.look
+    monkeypatch.setattr(servers, "look", lambda address: (None, look(address)[1]))
     with pytest.raises(UserError, match=r"more than the 2\.0 kB that were expected"):
         find_videos([f"{server.url}/walks/dog.mp4"])
     assert not [p for p in (tmp_path / "cache").rglob("*") if p.is_file()]
@@ -162,9 +167,12 @@ def test_names_are_made_safe(store, tmp_path):
 
 
 def test_without_the_package(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "aiohttp", None)
-    with pytest.raises(UserError, match=r"needs aiohttp: pip install .*hub"):
-        find_videos([f"{server.url}/walks/dog.mp4"])
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(UserError, match=r"needs gcsfs: pip install .*hub"):
+        find_videos(["gs://bucket/walks/dog.mp4"])
+    # a server needs none
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    assert find_videos([f"{server.url}/walks/dog.mp4"])
 
 
 def test_the_library_takes_addresses_where_it_takes_paths(server, monkeypatch, tmp_path):
@@ -189,8 +197,13 @@ def test_folders_of_a_store_are_several_videos(store, tmp_path):
     paths, single = as_videos("memory://b/cats")
     assert (single, len(list(paths))) == (False, 2)
     assert len(list(tmp_path.rglob("*.mp4"))) == 2
-    with pytest.raises(UserError, match="1 video, expected one file"):
-        as_videos(["memory://b/dogs"])
+    [dogs], single = as_videos(["memory://b/dogs"])
+    assert (single, addresses.missing(dogs)) == (
+        False,
+        "memory://b/dogs: 1 video, expected one file",
+    )
+    with pytest.raises(VideoError, match="1 video, expected one file"):
+        read_clip(dogs, 2, 32)
     assert not list(tmp_path.rglob("*.avi"))
 
 
@@ -201,9 +214,11 @@ def test_messages_have_no_passwords_and_keys(server, monkeypatch, capsys):
         find_videos([address])
     monkeypatch.setenv("VTD_JAX_DOWNLOAD", "1")
     server.faults.append(Fault("dog", "status", status=403))
-    with pytest.raises(UserError, match="cannot be read") as again:
+    with pytest.raises(UserError, match="the server refuses it") as again:
         find_videos([address])
-    said = f"{raised.value}{again.value}{capsys.readouterr().err}"
+    with pytest.raises(UserError, match=r"ftp://a.b/c.mp4: expected a path") as other:
+        find_videos(["ftp://user:pa55@a.b/c.mp4?token=SECRET"])
+    said = f"{raised.value}{again.value}{other.value}{capsys.readouterr().err}"
     assert not any(secret in said for secret in ("SECRET", "pa55"))
 
 

@@ -10,7 +10,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from vtd_jax.clip.hub.transport import (
+from vtd_jax.clip.hub.verified import new_hash
+from vtd_jax.console.consent import amount
+from vtd_jax.errors import UserError
+from vtd_jax.files import naming, open_own, remedy
+from vtd_jax.installed.transport import (
     BROKEN,
     Broken,
     Watch,
@@ -20,10 +24,6 @@ from vtd_jax.clip.hub.transport import (
     shown_url,
     why,
 )
-from vtd_jax.clip.hub.verified import new_hash
-from vtd_jax.console.consent import amount
-from vtd_jax.errors import UserError
-from vtd_jax.files import naming, open_own, remedy
 from vtd_jax.untrusted.regular_files import open_regular
 
 # bytes that count as progress

@@ -5,10 +5,10 @@ import os
 import urllib.error
 from collections.abc import Iterator
 
-from vtd_jax.clip.hub import transport
 from vtd_jax.clip.hub.names import HubName
 from vtd_jax.errors import UserError
 from vtd_jax.files import remedy
+from vtd_jax.installed import transport
 from vtd_jax.printable import brief
 
 _TOKEN = "set HF_TOKEN to a token of an account that may read it (huggingface.co/settings/tokens)"

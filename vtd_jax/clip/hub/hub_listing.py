@@ -15,7 +15,9 @@ from vtd_jax.clip.hub.download import Source
 from vtd_jax.clip.hub.hub_cache import is_commit, is_hash
 from vtd_jax.clip.hub.hub_errors import why
 from vtd_jax.clip.hub.names import HubName, shown_name
-from vtd_jax.clip.hub.transport import (
+from vtd_jax.console.consent import answer, ask_token
+from vtd_jax.errors import UserError
+from vtd_jax.installed.transport import (
     BROKEN,
     Broken,
     Watch,
@@ -25,8 +27,6 @@ from vtd_jax.clip.hub.transport import (
     send,
     shown_url,
 )
-from vtd_jax.console.consent import answer, ask_token
-from vtd_jax.errors import UserError
 from vtd_jax.untrusted.json_text import Count, parse_json
 from vtd_jax.untrusted.limits import SMALL_JSON_BYTES, WEIGHTS_BYTES, WEIGHTS_LISTED
 from vtd_jax.untrusted.regular_files import read_bytes

@@ -33,7 +33,6 @@ from vtd_jax.clip.hub.hub_errors import explained
 from vtd_jax.clip.hub.hub_listing import Listing, endpoint, listing_of, source_of
 from vtd_jax.clip.hub.names import HubName, shown_name
 from vtd_jax.clip.hub.openai_files import waiting
-from vtd_jax.clip.hub.transport import shown_url
 from vtd_jax.clip.weights.files import FILES, shards_named
 from vtd_jax.console.consent import (
     answer,
@@ -45,6 +44,7 @@ from vtd_jax.console.consent import (
 )
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.files import make_folders
+from vtd_jax.installed.transport import shown_url
 from vtd_jax.terminal import log, warn
 
 # open_clip's files first: model.safetensors of timm's repositories is an image tower alone

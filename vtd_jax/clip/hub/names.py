@@ -9,6 +9,7 @@ from vtd_jax.clip.config import known_architectures
 from vtd_jax.clip.hub.open_clip import OPEN_CLIP, row_of
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_switch
 from vtd_jax.files import is_possible
 from vtd_jax.printable import brief, listed
 
@@ -41,7 +42,7 @@ def list_architectures(*, weights: bool = False) -> list[str]:
         which `load` and `load_clip` find published weights. They take `hf:ORG/MODEL`, too, which no
         list has.
     """
-    if weights:
+    if check_switch("weights", weights):
         return [*OPENAI, *(f"{OF_OPEN_CLIP}{name}" for name in OPEN_CLIP), TINY]
     return list(known_architectures())
 

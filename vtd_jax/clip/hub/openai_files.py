@@ -8,10 +8,10 @@ from pathlib import Path
 from vtd_jax.clip.hub import verified
 from vtd_jax.clip.hub.download import Source, download, finish, size_of
 from vtd_jax.clip.hub.openai import OPENAI
-from vtd_jax.clip.hub.transport import checked_endpoint, shown_url
 from vtd_jax.console.consent import amount, ask, check_possible
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder, home, make_folders
+from vtd_jax.installed.transport import checked_endpoint, shown_url
 from vtd_jax.locks import locked
 from vtd_jax.terminal import warn
 

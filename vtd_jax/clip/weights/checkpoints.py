@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
-from vtd_jax.clip.config import ACTIVATIONS, CLIPConfig
+from vtd_jax.clip.config import ACTIVATIONS, LAYOUTS, CLIPConfig
 from vtd_jax.clip.hub.names import TINY
 from vtd_jax.clip.hub.resolve import Found, resolve
 from vtd_jax.clip.model import CLIP
@@ -35,9 +35,11 @@ from vtd_jax.clip.weights.params import (
     clip_from_state,
 )
 from vtd_jax.errors import UserError
+from vtd_jax.fields import check_choice, check_path, check_switch, check_whole
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
 from vtd_jax.outputs import check_suffix
+from vtd_jax.printable import brief
 from vtd_jax.untrusted.json_text import parse_json
 
 TINY_CLIP = Path(__file__).parents[1] / "tiny" / "tiny_clip.safetensors"
@@ -76,8 +78,12 @@ def load_clip(
     Raises:
       UserError: as for `read_checkpoint`, or another architecture than expected.
     """
-    if dtype not in DTYPES:
-        raise UserError(f"dtype {dtype!r}, expected {' or '.join(DTYPES)}")
+    check_path("path", path, "a checkpoint's path or name")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise UserError(f"dtype {brief(dtype)}, expected {' or '.join(DTYPES)}")
+    check_choice("layers", layers, LAYOUTS)
+    if download is not None:
+        download = check_switch("download", download)
     config, state = read_checkpoint(
         path, activation=activation, head_width=head_width, expected=expected, download=download
     )
@@ -148,10 +154,12 @@ def _opened(
     download: bool | None,
 ) -> Iterator[tuple[CLIPConfig, Mapping[str, LazyTensor], str]]:
     """The configuration, the tensors under OpenAI's names, unread, and the file for messages."""
-    if activation not in (None, *ACTIVATIONS):
-        raise UserError(f"activation {activation!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if head_width is not None and (type(head_width) is not int or head_width < 1):
-        raise UserError(f"head_width {head_width!r}, expected a positive whole number")
+    if activation is not None and (
+        not isinstance(activation, str) or activation not in ACTIVATIONS
+    ):
+        raise UserError(f"activation {brief(activation)}, expected one of {', '.join(ACTIVATIONS)}")
+    if head_width is not None:
+        head_width = check_whole("head_width", head_width, "1 or more channels")
     found = _found(path, download)
     asked = {
         "activation": activation or found.activation,

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import os
 from collections.abc import Generator, Iterable, Iterator
 
 import numpy as np
@@ -12,8 +11,10 @@ from vtd_jax.predict.batching.options import Encoding
 from vtd_jax.predict.batching.packing import Packer
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded, Failure
-from vtd_jax.video.clip import Clip, Video, read_clip
+from vtd_jax.video.clip import Clip, read_clip
+from vtd_jax.video.clips.arguments import Video
 from vtd_jax.video.clips.processes import Processes
+from vtd_jax.video.lists.addresses import named
 from vtd_jax.video.read_ahead import read_ahead
 
 # fewer videos are decoded before processes for the others have paid
@@ -49,9 +50,7 @@ def encode(
                     return read(video)
                 return processes(video)
             except UserError as error:
-                return Failure(
-                    "frames" if isinstance(video, np.ndarray) else os.fspath(video), error
-                )
+                return Failure("frames" if isinstance(video, np.ndarray) else named(video), error)
 
         with contextlib.closing(read_ahead(videos, one, how.decoders)) as clips:
             if how.deterministic:

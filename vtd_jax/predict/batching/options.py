@@ -1,13 +1,13 @@
 """How the videos of a call are read and encoded: options that all calls share."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import jax
 
-from vtd_jax.errors import UserError, setting
-from vtd_jax.fields import check_choice
+from vtd_jax.fields import check_choice, check_known, check_number, check_switch, check_whole
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.video.clip import CHECKS
 
@@ -30,6 +30,9 @@ class How(TypedDict, total=False):
         CPU, a worker for each core beside an accelerator. 0 decodes when a video's turn has come.
       processes: True decodes in worker processes, False in threads; None takes processes for long
         streams with many workers.
+      download: whether videos at addresses may be copied to this machine; None asks
+        `$VTD_JAX_DOWNLOAD`, then the terminal if there is one. That of `vtd_jax.load` is for
+        weights.
     """
 
     batch_frames: int | None
@@ -37,6 +40,7 @@ class How(TypedDict, total=False):
     check: str
     workers: int | None
     processes: bool | None
+    download: bool | None
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,10 @@ class Encoding:
     Attributes:
       frames: T.
       fps: frames a second of arrays.
-      batch_frames, deterministic, check, workers, processes: as in `How`.
+      batch_frames, deterministic, check, workers, processes, download: as in `How`.
 
     Raises:
-      UserError: an option out of its range.
+      UserError: an option out of its range, or of another kind.
     """
 
     frames: int
@@ -59,20 +63,40 @@ class Encoding:
     check: str = "index"
     workers: int | None = None
     processes: bool | None = None
+    download: bool | None = None
+
+    @classmethod
+    def of(cls, frames: Any, fps: Any, how: Mapping[str, Any]) -> "Encoding":
+        """Checks what a public function was given.
+
+        Args:
+          frames, fps: as the fields.
+          how: options by name.
+
+        Raises:
+          UserError: an option out of its range or of another kind, or an unknown one.
+        """
+        check_known(how, How.__annotations__)
+        return cls(frames, fps, **how)
 
     def __post_init__(self):
-        if self.frames < 1:
-            raise UserError(f"frames={self.frames}: expected 1 or more frames of a video")
-        if self.fps is not None and not self.fps > 0:
-            raise UserError(f"fps={self.fps}: expected frames a second, above 0")
-        if self.batch_frames is not None and self.batch_frames < 1:
-            raise UserError(
-                f"{setting('batch_frames', self.batch_frames)}: expected 1 or more frames that are "
-                "encoded at once, or none to choose by the device"
-            )
-        if self.workers is not None and self.workers < 0:
-            raise UserError(f"workers={self.workers}: expected 0 or more")
+        checked: dict[str, Any] = {
+            "frames": check_whole("frames", self.frames, "1 or more frames of a video"),
+            "deterministic": check_switch("deterministic", self.deterministic),
+        }
+        if self.fps is not None:
+            checked["fps"] = check_number("fps", self.fps, "frames a second, above 0")
+        if self.batch_frames is not None:
+            expected = "1 or more frames that are encoded at once, or none to choose by the device"
+            checked["batch_frames"] = check_whole("batch_frames", self.batch_frames, expected)
+        if self.workers is not None:
+            checked["workers"] = check_whole("workers", self.workers, "0 or more", least=0)
+        if self.processes is not None:
+            checked["processes"] = check_switch("processes", self.processes)
         check_choice("check", self.check, CHECKS)
+        for name, value in checked.items():
+            # the dataclass is frozen
+            object.__setattr__(self, name, value)
 
     @property
     def decoders(self) -> int:

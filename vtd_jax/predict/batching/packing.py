@@ -14,6 +14,9 @@ from vtd_jax.video.clip import Clip
 
 # batches on their way at most: one is computed while the next one waits on the device
 _AHEAD = 2
+# unreadable videos in a row of results that wait for frames of one before them: then its batch is
+# computed as it is, since no more frames may come
+MOST_FAILURES = 256
 
 
 @dataclass
@@ -58,14 +61,15 @@ class Packer:
 
     A batch is started before the one before it is awaited, so that decoding, transfers and
     computing overlap. If all frames fit into less than a batch, they are encoded as a single video
-    is, in a smaller shape.
+    is, in a smaller shape. Results that wait are few, whatever is read: their frames fill batches,
+    and of videos without frames at most `MOST_FAILURES` wait.
     """
 
     def __init__(self, on_devices: DeviceModel, batch_frames: int):
         self._on_devices, self._size = on_devices, batch_frames
         self._waiting: deque[_Waiting | Failure] = deque()
         self._running: deque[tuple[_Batch, Any]] = deque()
-        self._open, self._started = _Batch(), False
+        self._open, self._started, self._failures = _Batch(), False, 0
 
     def encode(self, read: Iterator[Clip | Failure]) -> Iterator[Encoded | Failure]:
         """Encodes videos as they are read.
@@ -93,6 +97,9 @@ class Packer:
     def _add(self, one: Clip | Failure) -> None:
         if not isinstance(one, Clip):
             self._waiting.append(one)
+            self._failures += 1
+            if self._failures >= MOST_FAILURES:
+                self._flush()
             return
         video, start = _Waiting(one, [], len(one.frames)), 0
         self._waiting.append(video)
@@ -116,15 +123,20 @@ class Packer:
         batch, features = self._running.popleft()
         batch.share(np.asarray(features)[: batch.count])
 
-    def _finish(self) -> None:
-        """Encodes what is left."""
-        if self._open.count and self._started:
+    def _flush(self) -> None:
+        """Encodes all frames so far, in the shape of full batches."""
+        if self._open.count:
             self._start()
-        elif self._open.count:
-            images = np.concatenate(self._open.images)
-            self._open.share(self._on_devices.encode_frames(images))
         while self._running:
             self._await()
+
+    def _finish(self) -> None:
+        """Encodes what is left."""
+        if self._open.count and not self._started:
+            images = np.concatenate(self._open.images)
+            self._open.share(self._on_devices.encode_frames(images))
+            self._open = _Batch()
+        self._flush()
 
     def _finished(self) -> Iterator[Encoded | Failure]:
         while self._waiting:
@@ -133,5 +145,7 @@ class Packer:
                 if one.missing:
                     return
                 one = Encoded(one.clip, np.concatenate(one.features))
+            else:
+                self._failures -= 1
             self._waiting.popleft()
             yield one

@@ -85,7 +85,7 @@ class Shown:
           UserError: another suffix, the name `index.html`, or a file that is no page of this
             package.
         """
-        return _report().save(self, Path(path))
+        return _report().save(self, path)
 
     def _repr_html_(self) -> str:
         return _report().notebook_html(self)

@@ -6,7 +6,6 @@ be a notebook. Files and clips go through a socket.
 
 import contextlib
 import itertools
-import json
 import os
 import queue
 import signal
@@ -22,15 +21,12 @@ from typing import Any
 import cv2
 
 from vtd_jax.errors import UserError, names, use_names
+from vtd_jax.installed.python_processes import isolated
 from vtd_jax.video.codec.wholeness import VideoError
+from vtd_jax.video.lists.addresses import Copy, named
 from vtd_jax.video.workers import deaf, describe_exit
 
-# a worker finds its modules where this process does; isolated, it does not look into the current
-# folder before that
-_RUN = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
-    "from vtd_jax.video.clips.processes import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
-)
+_RUN = "from vtd_jax.video.clips.processes import serve; serve(int(sys.argv[1]), int(sys.argv[2]))"
 
 
 class Processes:
@@ -67,7 +63,7 @@ class Processes:
         except (EOFError, OSError):
             code = worker.end(1.0)
             raise VideoError(
-                f"{item}: the process that decoded it died ({describe_exit(code)})"
+                f"{_name(item)}: the process that decoded it died ({describe_exit(code)})"
             ) from None
         self._idle.put(worker)
         if error is not None:
@@ -109,11 +105,10 @@ class _Worker:
         mine, theirs = socket.socketpair()
         # closed by the system when this process ends: then the worker ends, whatever it does
         lives, self._life = os.pipe()
-        command = [sys.executable, "-I", "-c", _RUN, str(theirs.fileno()), str(lives)]
         try:
             with deaf():
                 self._process = subprocess.Popen(
-                    [*command, json.dumps(sys.path)],
+                    isolated(_RUN, str(theirs.fileno()), str(lives)),
                     pass_fds=(theirs.fileno(), lives),
                     stdin=subprocess.DEVNULL,
                 )
@@ -180,7 +175,11 @@ def _outcome(function: Callable[[Any], Any], item: Any) -> tuple[Any, UserError 
         return None, error
     except Exception as error:
         traceback.print_exc()
-        return None, UserError(f"{item}: {type(error).__name__}: {error}")
+        return None, UserError(f"{_name(item)}: {type(error).__name__}: {error}")
+
+
+def _name(item: Any) -> str:
+    return named(item) if isinstance(item, Copy) else str(item)
 
 
 def _end_with_parent(life_fd: int) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from vtd_jax.errors import UserError
 from vtd_jax.files import likely
 from vtd_jax.texts import quoted_pair
-from vtd_jax.video.lists.remote import fetched, is_address
+from vtd_jax.video.lists.addresses import is_address, missing
+from vtd_jax.video.lists.remote import fetched
 from vtd_jax.video.suffixes import SUFFIXES, is_video
 
 
@@ -21,8 +22,12 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
         likewise. Addresses (`https://…`, `gs://…`) are copied first, see `remote.fetched`.
       flag: what messages call `sources`, such as "--video".
 
+    Returns:
+      Paths; of an address that cannot be copied one without a file, see `addresses.missing`.
+
     Raises:
-      UserError: nothing given, nothing there, or a folder or glob without videos.
+      UserError: nothing given, nothing there, or a folder or glob without videos; or there are
+        only addresses, and none of them can be copied.
     """
     if not sources:
         raise UserError(
@@ -36,7 +41,11 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
         for video in copies[source] if source in copies else _videos(source, flag):
             # one file by two spellings of its path is one video; the first spelling stays
             found.setdefault(Path(os.path.realpath(video.parent), video.name), video)
-    return list(found.values())
+    videos = list(found.values())
+    if all(map(missing, videos)):
+        more = f" (the first of {len(videos)} that cannot be copied)" if len(videos) > 1 else ""
+        raise UserError(missing(videos[0]) + more)
+    return videos
 
 
 def _videos(source: str, flag: str) -> list[Path]:
@@ -57,7 +66,7 @@ def _videos(source: str, flag: str) -> list[Path]:
     videos: dict[Path, None] = {}
     for match in sorted(map(Path, glob.glob(source, recursive=True))):
         if match.is_dir():
-            videos.update(dict.fromkeys(_walk(match)))
+            videos.update(dict.fromkeys(videos_in(match)))
         elif is_video(match) or "**" not in source:
             videos[match] = None
     if not videos:
@@ -66,7 +75,7 @@ def _videos(source: str, flag: str) -> list[Path]:
 
 
 def _in_folder(folder: Path, where: str) -> list[Path]:
-    videos = _walk(folder)
+    videos = videos_in(folder)
     if not videos:
         raise UserError(
             f"{where}: no videos in this folder, expected files that end in "
@@ -75,8 +84,11 @@ def _in_folder(folder: Path, where: str) -> list[Path]:
     return videos
 
 
-def _walk(folder: Path) -> list[Path]:
-    """The videos of a folder and those below, by path; hidden files are left out."""
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder and those below, by path; none for what is no folder.
+
+    Hidden files are left out, and folders that cannot be read.
+    """
     return sorted(
         Path(parent) / name
         for parent, _, names in os.walk(folder)

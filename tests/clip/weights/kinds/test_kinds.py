@@ -62,6 +62,7 @@ def test_a_tokenizer_as_it_is_published(folder):
     assert load_clip(folder).config == SIGLIP
 
 
+@pytest.mark.slow
 def test_patches_need_not_fill_the_images(folder, tmp_path):
     changed(folder / "config.json", "vision_config.image_size", 54)
     changed(folder / "preprocessor_config.json", "size", {"height": 54, "width": 54})

@@ -253,6 +253,7 @@ def test_truncated_anywhere(tmp_path, archives, which):
     assert _survives(tmp_path / "x.pt", data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, 1])
 def test_flipped_bytes_anywhere(tmp_path, archives, which):
     data, rng = archives[which], np.random.default_rng(which)
@@ -264,6 +265,7 @@ def test_flipped_bytes_anywhere(tmp_path, archives, which):
     assert 0 < loaded < 400
 
 
+@pytest.mark.slow
 def test_flipped_bytes_in_the_table_of_tensors():
     """Without the zip's checksum in the way: the stack machine itself meets every mistake."""
     data, _ = tf.dumps(tf.script_module({"a.b": GRID, "c": GRID[0]}))
