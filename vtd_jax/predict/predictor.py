@@ -208,7 +208,7 @@ class Predictor(Embeds):
         plan = Windows(self.frames if frames is None else frames, window, stride, threshold)
         job = self._job(labels, vocabulary)
         try:
-            path = os.fspath(local(video))
+            path = check_path("video", local(video), "the path of a file")
             return make_timeline(self._on_devices, path, job, plan, on_progress)
         except VideoError as error:
             if on_error == "raise":
