@@ -236,7 +236,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
     "changes, message",
     [
         ({"stride": 2.0}, "--stride=2.0: is for windows"),
-        ({"window": 4.0, "stride": 9.0}, "stride=9.0`: expected seconds"),
+        ({"window": 4.0, "stride": 9.0}, "--stride=9.0: expected seconds"),
         ({"json": "out.txt"}, r"--json=out.txt: the name must end in \.json"),
         ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
         ({"report": "file"}, "--report=file: is a file"),
