@@ -198,7 +198,7 @@ def test_every_field_of_a_config_has_a_line():
         ), name
     assert fields["model.temperature"] == (
         "float",
-        "of the softmax over frames that makes the confidence",
+        "temperature of the softmax over frames that makes the confidence",
     )
     assert (
         fields["augment.hue"].help
