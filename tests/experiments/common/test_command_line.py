@@ -128,7 +128,7 @@ PREDICT = {
     ("--restart=maybe",): "--restart=maybe: expected true or false",
     ("--modle=x",): "unknown flag --modle: did you mean --model?",
     ("--\x1b[31mred=1",): "unknown flag --\\x1b[31mred",
-    ("--json=",): "--json=: is empty, expected file to write: everything",
+    ("--json=",): "--json=: is empty, expected JSON file to write, with everything",
 }
 
 
