@@ -39,27 +39,41 @@ MODEL = flags.DEFINE_string(
     "model",
     None,
     "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, or workdir of a run; "
-    "default: that of the index; tiny",
+    "default: that of the index, else tiny",
 )
 CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "last", "checkpoint of a run that --model names: last, best or a step"
+)
 FRAMES = flags.DEFINE_integer(
-    "frames", None, "of a video; default: those of the index; as trained; 16", lower_bound=1
+    "frames",
+    None,
+    "frames of a video; default: those of the index, else as trained, else 16",
+    lower_bound=1,
 )
 PREPROCESS = flags.DEFINE_enum(
-    "preprocess", None, ["clip", "release"], "of frames; default: of the index; as trained; clip"
+    "preprocess",
+    None,
+    ["clip", "release"],
+    "how frames are scaled and cropped; default: as in the index, else as trained, else clip",
 )
 DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16"], "of the towers; default: of the index; as trained"
+    "dtype",
+    None,
+    ["float32", "bfloat16"],
+    "dtype that the towers compute in; default: as in the index, else as trained",
 )
 ACTIVATION = flags.DEFINE_enum(
     "activation",
     None,
     ["quick_gelu", "gelu", "gelu_tanh"],
-    "of a CLIP whose weights have no config beside them",
+    "activation of a CLIP whose weights have no config beside them",
 )
 HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width", None, "of its image tower's attention, likewise", lower_bound=1
+    "head_width",
+    None,
+    "width of the image tower's attention heads, for weights without a config beside them",
+    lower_bound=1,
 )
 RESTART = flags.DEFINE_bool("restart", False, "discard an existing index")
 DROP_MISSING = flags.DEFINE_bool(
