@@ -127,7 +127,7 @@ class Predictor(Embeds):
 
         Args:
           video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
-            videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
+            videos in it, however deep), a glob such as `clips/*.mp4`, or an iterator. Videos may be
             of any length and size. An address (`https://…`, `gs://…`) is copied first.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
@@ -171,7 +171,7 @@ class Predictor(Embeds):
         """As `predict`, with the words of the frames, their confidences and contributions.
 
         Args:
-          video, labels, frames, fps, on_error, **how: as for `predict`; the scores are the same.
+          video, labels, frames, fps, on_error, how: as for `predict`; the scores are the same.
           vocabulary: words that name frames, 1 to millions; None for the labels, as in the method.
           runner_ups: further words for each frame, nearest first.
         """
@@ -243,7 +243,7 @@ class Predictor(Embeds):
         Args:
           videos: as for `predict`; those of an iterator are read as they are needed, a few batches
             ahead. What it raises is raised after the results of all videos before.
-          labels, frames, vocabulary, fps, on_error, **how: as for `predict`.
+          labels, frames, vocabulary, fps, on_error, how: as for `predict`.
           runner_ups: None predicts; a number explains.
 
         Raises:
@@ -270,7 +270,7 @@ class Predictor(Embeds):
 
         Args:
           videos: as for `stream`.
-          frames, fps, **how: as for `predict`.
+          frames, fps, how: as for `predict`.
 
         Raises:
           UserError: an option out of range, a folder or glob without videos.
