@@ -21,7 +21,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli, download_flag, limit_flags, reading_flags
-from experiments.predict import job
+from experiments.predict import job, model_flags, weight_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
+from experiments.predict.weight_flags import ACTIVATION, HEAD_WIDTH
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line
@@ -41,10 +43,6 @@ MODEL = flags.DEFINE_string(
     "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, or workdir of a run; "
     "default: that of the index, else tiny",
 )
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "checkpoint of a run that --model names: last, best or a step"
-)
 FRAMES = flags.DEFINE_integer(
     "frames",
     None,
@@ -63,24 +61,14 @@ DTYPE = flags.DEFINE_enum(
     ["float32", "bfloat16"],
     "dtype that the towers compute in; default: as in the index, else as trained",
 )
-ACTIVATION = flags.DEFINE_enum(
-    "activation",
-    None,
-    ["quick_gelu", "gelu", "gelu_tanh"],
-    "activation of a CLIP whose weights have no config beside them",
-)
-HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width",
-    None,
-    "width of the image tower's attention heads, for weights without a config beside them",
-    lower_bound=1,
-)
 RESTART = flags.DEFINE_bool("restart", False, "discard an existing index")
 DROP_MISSING = flags.DEFINE_bool(
     "drop_missing", False, "take videos out of the index that are gone from the folders given"
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
+flags.adopt_module_key_flags(weight_flags)
 flags.adopt_module_key_flags(reading_flags)
 _LOADED = (CLIP, CHECKPOINT, PREPROCESS, DTYPE, ACTIVATION, HEAD_WIDTH)
 

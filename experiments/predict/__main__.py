@@ -29,7 +29,9 @@ from typing import Any
 from absl import flags
 
 from experiments.common import cli, download_flag, limit_flags, program, reading_flags
-from experiments.predict import job
+from experiments.predict import job, model_flags, weight_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
+from experiments.predict.weight_flags import ACTIVATION, HEAD_WIDTH
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
@@ -45,10 +47,6 @@ MODEL = flags.DEFINE_string(
     "model",
     "tiny",
     "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, workdir of a run, or tiny",
-)
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "checkpoint of a run that --model names: last, best or a step"
 )
 VOCABULARY = flags.DEFINE_string(
     "vocabulary",
@@ -75,18 +73,6 @@ DTYPE = flags.DEFINE_enum(
     None,
     ["float32", "bfloat16"],
     "dtype that the towers compute in; default: as trained, else float32",
-)
-ACTIVATION = flags.DEFINE_enum(
-    "activation",
-    None,
-    ["quick_gelu", "gelu", "gelu_tanh"],
-    "activation of a CLIP whose weights have no config beside them",
-)
-HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width",
-    None,
-    "width of the image tower's attention heads, for weights without a config beside them",
-    lower_bound=1,
 )
 FRAMES = flags.DEFINE_integer(
     "frames",
@@ -126,6 +112,8 @@ flags.DEFINE_integer(
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
+flags.adopt_module_key_flags(weight_flags)
 flags.adopt_module_key_flags(reading_flags)
 # flags that are fields of a request, and arguments of `vtd_jax.load`
 _REQUEST = (

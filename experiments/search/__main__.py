@@ -23,6 +23,8 @@ from absl import flags
 from experiments.common import cli, download_flag, limit_flags, program
 from experiments.common.word_flags import given_words
 from experiments.configs._templates import read_templates
+from experiments.predict import model_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
 from experiments.search import outputs
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
@@ -39,10 +41,6 @@ MODEL = flags.DEFINE_string(
     "model",
     None,
     "CLIP by name or file, tuned .safetensors, or workdir of a run; default: that of the index",
-)
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "checkpoint of a run that --model names: last, best or a step"
 )
 VIDEO = flags.DEFINE_multi_string(
     "video",
@@ -75,6 +73,7 @@ CACHE = flags.DEFINE_string(
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
 
 
 def main(folder: str, *queries: str) -> str:
