@@ -7,6 +7,8 @@ import pty
 import re
 import select
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -52,6 +54,11 @@ START = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], "source {script}\n"),
     "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; source {script}\n"),
 }
+# makes standard input the terminal that controls the session, and becomes the shell
+CONTROL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 SHELLS = [
     pytest.param(
         name,
@@ -65,12 +72,19 @@ class Terminal:
     """A shell in a terminal."""
 
     def __init__(self, call: list[str], folder: Path):
-        pid, self._master = pty.fork()
-        if pid == 0:
-            os.chdir(folder)
-            os.environ.update(TERM="dumb", PS1="> ", COLUMNS="200", INPUTRC="/dev/null")
-            os.execvp(call[0], call)
-        self._pid = pid
+        self._master, theirs = pty.openpty()
+        settings = {"TERM": "dumb", "PS1": "> ", "COLUMNS": "200", "INPUTRC": "/dev/null"}
+        # a new process, as a process in which JAX has run cannot be forked
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CONTROL, *call],
+            cwd=folder,
+            env={**os.environ, **settings},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
 
     def type(self, text: str, until: str, seconds: float = 20) -> str:
         """Types a text, and returns what the terminal shows once this is in it."""
@@ -84,7 +98,7 @@ class Terminal:
     def close(self) -> None:
         """Ends the shell."""
         os.close(self._master)
-        os.waitpid(self._pid, 0)
+        self._process.wait()
 
 
 @pytest.fixture(params=SHELLS)
