@@ -9,11 +9,11 @@ Examples:
 
 The source is one of OpenAI's .pt files, a Hugging Face file or folder (config.json beside the
 weights), an open_clip file or folder (open_clip_config.json beside the weights), or one of Meta's
-PE-Core files; docs/encoders.md lists what is supported. PyTorch is not needed, and nothing in the
-source is executed. For weights without a config give --activation, and --head_width if the sizes
-are not those of OpenAI's models: no tensor shows them. OpenAI's and Meta's own files need neither.
-The file written holds all settings, also how images were normalised. A tokenizer that comes with
-the weights (SigLIP 2) is written beside it, as NAME.tokenizer.json: keep them together.
+PE-Core files. PyTorch is not needed, and nothing in the source is executed. For weights without a
+config give --activation, and --head_width if the sizes are not those of OpenAI's models: no tensor
+shows them. OpenAI's and Meta's own files need neither. The file written holds all settings, also
+how images were normalised. A tokenizer that comes with the weights (SigLIP 2) is written beside it,
+as NAME.tokenizer.json: keep them together.
 """
 
 import os
@@ -42,12 +42,12 @@ _ACTIVATION = flags.DEFINE_enum(
     "activation",
     None,
     list(ACTIVATIONS),
-    "of both towers, for weights without a config beside them",
+    "activation of both towers, for weights without a config beside them",
 )
 _HEAD_WIDTH = flags.DEFINE_integer(
     "head_width",
     None,
-    "of the image tower's attention heads, for weights without a config",
+    "width of the image tower's attention heads, for weights without a config beside them",
     lower_bound=1,
 )
 

@@ -65,7 +65,9 @@ WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of a run, or where to write a table", required=True
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "last", "last, best, a step, or a .safetensors or .pth file"
+    "checkpoint",
+    "last",
+    "checkpoint of the workdir, last, best or a step; or a .safetensors or .pth file",
 )
 
 

@@ -21,7 +21,9 @@ from pathlib import Path
 from absl import flags
 
 from experiments.common import cli, download_flag, limit_flags, reading_flags
-from experiments.predict import job
+from experiments.predict import job, model_flags, weight_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
+from experiments.predict.weight_flags import ACTIVATION, HEAD_WIDTH
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.progress import Progress
 from vtd_jax.console.status import Line
@@ -39,27 +41,25 @@ MODEL = flags.DEFINE_string(
     "model",
     None,
     "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, or workdir of a run; "
-    "default: that of the index; tiny",
+    "default: that of the index, else tiny",
 )
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
 FRAMES = flags.DEFINE_integer(
-    "frames", None, "of a video; default: those of the index; as trained; 16", lower_bound=1
+    "frames",
+    None,
+    "frames of a video; default: those of the index, else as trained, else 16",
+    lower_bound=1,
 )
 PREPROCESS = flags.DEFINE_enum(
-    "preprocess", None, ["clip", "release"], "of frames; default: of the index; as trained; clip"
+    "preprocess",
+    None,
+    ["clip", "release"],
+    "how frames are scaled and cropped; default: as in the index, else as trained, else clip",
 )
 DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16"], "of the towers; default: of the index; as trained"
-)
-ACTIVATION = flags.DEFINE_enum(
-    "activation",
+    "dtype",
     None,
-    ["quick_gelu", "gelu", "gelu_tanh"],
-    "of a CLIP whose weights have no config beside them",
-)
-HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width", None, "of its image tower's attention, likewise", lower_bound=1
+    ["float32", "bfloat16"],
+    "dtype that the towers compute in; default: as in the index, else as trained",
 )
 RESTART = flags.DEFINE_bool("restart", False, "discard an existing index")
 DROP_MISSING = flags.DEFINE_bool(
@@ -67,6 +67,8 @@ DROP_MISSING = flags.DEFINE_bool(
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
+flags.adopt_module_key_flags(weight_flags)
 flags.adopt_module_key_flags(reading_flags)
 _LOADED = (CLIP, CHECKPOINT, PREPROCESS, DTYPE, ACTIVATION, HEAD_WIDTH)
 

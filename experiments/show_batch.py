@@ -7,12 +7,12 @@ Examples:
   python -m experiments.show_batch --config=experiments/configs/base_to_novel.py:hmdb51 \\
       --config.augment.flip=0 --config.data.data_dir=records --epoch=3 --draws=6 --out=batch.png
 
-The first draws a rendered clip, as does every call without --data_dir; docs/augmentations.png is
-that picture in fewer colours. Rows: the view of evaluation; a training clip for each of --draws
-epochs from --epoch on, exactly as training with this seed gets it, with its box on the uncropped
-frame; the three spatial views of evaluation. A --config brings its augmentation, seed, frames,
-preprocessing and records; flags override it. The CLIP of the config says whether its frames are
-squashed and with which filter; it must be on this machine.
+The first draws a rendered clip, as does every call without --data_dir. Rows: the view of
+evaluation; a training clip for each of --draws epochs from --epoch on, exactly as training with
+this seed gets it, with its box on the uncropped frame; the three spatial views of evaluation. A
+--config brings its augmentation, seed, frames, preprocessing and records; flags override it. The
+CLIP of the config says whether its frames are squashed and with which filter; it must be on this
+machine.
 """
 
 import tempfile
@@ -46,14 +46,20 @@ DATA_DIR = flags.DEFINE_string(
 )
 NAME = flags.DEFINE_string("name", None, "name of the list of videos")
 OUT = flags.DEFINE_string("out", None, "picture to write: .png, .pdf or .svg", required=True)
-FRAMES = flags.DEFINE_integer("frames", None, "T, frames a clip; 8, or the config's", lower_bound=1)
+FRAMES = flags.DEFINE_integer(
+    "frames", None, "T, frames a clip; default: the config's, else 8", lower_bound=1
+)
 SIZE = flags.DEFINE_integer("size", 224, "R, side of a frame in pixels", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", None, "of the draws; 0, or the config's", lower_bound=0)
-EPOCH = flags.DEFINE_integer("epoch", 0, "of the first draw, from 0", lower_bound=0)
+SEED = flags.DEFINE_integer(
+    "seed", None, "seed of the draws; default: the config's, else 0", lower_bound=0
+)
+EPOCH = flags.DEFINE_integer("epoch", 0, "epoch of the first draw, from 0", lower_bound=0)
 INDEX = flags.DEFINE_integer("index", 0, "position of the video in its list, from 0", lower_bound=0)
-DRAWS = flags.DEFINE_integer("draws", 4, "training clips, one an epoch", lower_bound=0)
+DRAWS = flags.DEFINE_integer(
+    "draws", 4, "number of training clips to draw, one an epoch", lower_bound=0
+)
 PREPROCESS = flags.DEFINE_enum(
-    "preprocess", None, list(WAYS), "how frames are scaled; release, or the config's"
+    "preprocess", None, list(WAYS), "how frames are scaled; default: the config's, else release"
 )
 RENDERED = "orange striped arrow"
 

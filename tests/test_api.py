@@ -13,6 +13,7 @@ import pytest
 import vtd_jax
 from support.video_files import make_video
 from vtd_jax.errors import UserError
+from vtd_jax.predict.batching.options import How
 
 ROOT = Path(__file__).resolve().parent.parent
 PUBLIC = sorted(set(vtd_jax.__all__) - {"__version__"})
@@ -48,6 +49,22 @@ def test_names_are_found_when_they_are_used():
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[] False\nTrue load\n"
+
+
+def test_dir_lists_public_names_only():
+    assert dir(vtd_jax) == sorted(vtd_jax.__all__)
+
+
+def test_models_and_indexes_are_printed_in_a_few_words(folder, tmp_path):
+    model = vtd_jax.load("tiny")
+    assert repr(model) == "<Predictor: tiny, tiny, zero-shot; 16 frames>"
+    index = vtd_jax.Index.build(tmp_path / "clips.index", folder / "clip.mp4", model, frames=4)
+    assert repr(index) == f"<Index: {tmp_path / 'clips.index'}; 1 clip, 4 frames each>"
+
+
+def test_the_help_of_predict_names_every_option():
+    for option in How.__annotations__:
+        assert f"`{option}=" in vtd_jax.Predictor.predict.__doc__
 
 
 def test_type_checkers_see_what_is_looked_up():

@@ -19,7 +19,7 @@ ALLOWED = {
     "untrusted": set(),
     "clip": {"console", "installed", "untrusted"},
     "video": {"console", "installed", "untrusted"},
-    "scenes": {"installed", "video"},
+    "scenes": {"video"},
     "model": {"clip", "console", "untrusted"},
     "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches

@@ -163,6 +163,36 @@ def show_table(
         console.print()
 
 
+def show_entries(
+    title: str,
+    entries: Sequence[tuple[str, str]],
+    console: "rich.console.Console | None" = None,
+) -> None:
+    """Prints entries of a line and an indented text below it, for what no table has room for.
+
+    Args:
+      title: line above.
+      entries: line and text of each.
+      console: to print on; stdout by default.
+    """
+    import rich.console
+    from rich.padding import Padding
+
+    console = console or rich.console.Console(highlight=False)
+    console.print(verbatim(title), soft_wrap=True)
+    for line, text in entries:
+        console.print(verbatim(line), soft_wrap=True)
+        console.print(Padding(verbatim(text), (0, 0, 0, 4)))
+
+
+def columns_of_terminal() -> int | None:
+    """Width of the terminal that stdout is; None for a pipe or file."""
+    import rich.console
+
+    console = rich.console.Console()
+    return console.width if console.is_terminal else None
+
+
 def _table(
     columns: Sequence[str],
     widths: Mapping[str, int],

@@ -41,7 +41,9 @@ from vtd_jax.train.config import RunConfig
 CONFIG = config_flag.define()
 flags.adopt_module_key_flags(config_flag)
 flags.adopt_module_key_flags(download_flag)
-_PLATFORM = flags.DEFINE_enum("platform", "tpu", ["tpu", "cuda"], "TPUs, or GPUs")
+_PLATFORM = flags.DEFINE_enum(
+    "platform", "tpu", ["tpu", "cuda"], "devices to compile for: TPUs, or GPUs"
+)
 _TOPOLOGY = flags.DEFINE_list(
     "topology",
     "v5e:1x1,v5e:2x4,v5e:8x8,v5e:16x16",

@@ -11,7 +11,7 @@ Examples:
   python -m experiments.benchmark --what=vocabulary --words=100000 --frames=16 --rounds=9
 
 All jobs run in turn in every round, so ratios hold where absolute times drift. What is measured and
-how to read it: docs/benchmark.md.
+how to read it: the page "Benchmark" of the documentation.
 
 --what=programs: against PyTorch, against our own plain path and against the machine's own products.
 Weights are random: speed does not depend on them. Classes are UCF-101's. Without --data_dir, clips
@@ -63,14 +63,16 @@ _WHAT = flags.DEFINE_enum("what", "programs", list(_DEFAULT_FRAMES), "what is me
 _FRAMES = flags.DEFINE_list(
     "frames",
     [],
-    "frames a clip, or at once (of device: 128 on a TPU, 256 on a GPU); of readers and vocabulary "
-    "also several: 16,32",
+    "frames a clip; with --what=device frames at once (128 on a TPU, 256 on a GPU); with "
+    "--what=readers or vocabulary also several: 16,32",
 )
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measured rounds", lower_bound=1)
 _OUT = flags.DEFINE_string("out", None, "also write everything as JSON here")
 
-_ARCHITECTURE = flags.DEFINE_string("architecture", "ViT-B/16", "one of OpenAI's names, or tiny")
-_BATCH = flags.DEFINE_integer("batch", 1, "clips a batch", lower_bound=1)
+_ARCHITECTURE = flags.DEFINE_string(
+    "architecture", "ViT-B/16", "CLIP to measure: one of OpenAI's names, or tiny"
+)
+_BATCH = flags.DEFINE_integer("batch", 1, "number of clips in a batch", lower_bound=1)
 _CLASSES = flags.DEFINE_integer("classes", 101, "classes in the codebook", lower_bound=1)
 _PROMPTS = flags.DEFINE_integer(
     "prompts", 10, "text and visual prompt tokens a layer", lower_bound=1
@@ -79,7 +81,9 @@ _DEPTH = flags.DEFINE_integer(
     "depth", 12, "layers with prompts of their own, of both towers", lower_bound=1
 )
 _DTYPE = flags.DEFINE_list(
-    "dtype", ["float32", "bfloat16"], "compute dtypes of our towers; of device bfloat16, or one"
+    "dtype",
+    ["float32", "bfloat16"],
+    "compute dtypes of our towers; with --what=device one, default bfloat16",
 )
 _PLAIN = flags.DEFINE_bool("plain", True, "measure our own plain path in float32 too")
 _TORCH = flags.DEFINE_bool("torch", None, "measure PyTorch too; by default where it is installed")
@@ -87,33 +91,44 @@ _START = flags.DEFINE_bool(
     "start", True, "measure time to the first step and peak memory, in processes of their own"
 )
 _SCALING = flags.DEFINE_list(
-    "scaling", [], "instead: how our programs scale over frames, batch, classes, devices"
+    "scaling", [], "measure only how our programs scale over frames, batch, classes, devices"
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "measure these records instead of rendered ones")
 _RECORDS = flags.DEFINE_string("records", None, "name of the records in --data_dir")
 _INPUT = flags.DEFINE_bool("input", True, "measure the input pipeline too")
 _MINUTES = flags.DEFINE_float(
-    "minutes", 8.0, "for everything, compiling too; what is left out is listed", lower_bound=0.01
+    "minutes",
+    8.0,
+    "with --what=device: time for everything, compiling too; what is left out is listed",
+    lower_bound=0.01,
 )
-_GONE = flags.DEFINE_bool("device_only", None, "gone: use --what=device")
+_GONE = flags.DEFINE_bool("device_only", None, "no longer exists: use --what=device")
 
-_VIDEOS = flags.DEFINE_string("videos", None, "folder of video files; clips are rendered without")
+_VIDEOS = flags.DEFINE_string(
+    "videos", None, "folder of video files; without it clips are rendered"
+)
 _CLIPS = flags.DEFINE_integer(
     "clips",
     None,
-    "of readers at most so many clips, 8; of predict clips of a run, 64",
+    "with --what=readers the most clips that are read, default 8; with --what=predict clips of a "
+    "run, default 64",
     lower_bound=1,
 )
 _ONE_BY_ONE = flags.DEFINE_bool("one_by_one", True, "measure videos that are encoded alone, too")
 _SECONDS = flags.DEFINE_integer("seconds", None, "cut all clips to this length", lower_bound=1)
 
 _WORDS = flags.DEFINE_integer("words", 1_000_000, "words in the vocabulary", lower_bound=5)
-_WIDTH = flags.DEFINE_integer("width", 512, "width of features", lower_bound=1)
+_WIDTH = flags.DEFINE_integer(
+    "width", 512, "with --what=vocabulary: width of the words' features", lower_bound=1
+)
 _ENCODED = flags.DEFINE_integer(
-    "encoded", 4096, "words that the tiny CLIP encodes; 0 for none", lower_bound=0
+    "encoded",
+    4096,
+    "with --what=vocabulary: words that the tiny CLIP encodes; 0 for none",
+    lower_bound=0,
 )
 _FOLDER = flags.DEFINE_string(
-    "folder", None, "where the vocabulary's file is for a while; the system's default else"
+    "folder", None, "folder for the temporary file of the vocabulary; default: the system's"
 )
 
 _OWN = {

@@ -10,7 +10,7 @@ Examples:
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
       --report=problems.json
 
---source is an official download as it is unpacked (docs/datasets/DATASET.md shows each), or a
+--source is an official download as it is unpacked (the documentation shows each), or a
 folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs
 `id,name` rows; --splits reads a tree of published ones. Where a protocol has no list, its rule
 makes one from --seed, and tables call it an own split. Every video is stored once, however many

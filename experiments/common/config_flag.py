@@ -15,7 +15,7 @@ from vtd_jax.console.consent import note_saved
 from vtd_jax.errors import UserError
 from vtd_jax.fields import close_fields, described, flatten
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
-from vtd_jax.terminal import counted, show_table
+from vtd_jax.terminal import columns_of_terminal, counted, show_entries, show_table
 from vtd_jax.train.config import CONFIG_FILE, RunConfig, former_field, no_such_field
 from vtd_jax.train.learnt import exported_config
 from vtd_jax.train.workdir import config_file
@@ -23,6 +23,8 @@ from vtd_jax.train.workdir import config_file
 _CONFIGS = Path(__file__).parents[1] / "configs"
 # files of these suffixes are data: nothing in them is executed, and they take no arguments
 _SAVED = (".json", SUFFIX)
+# columns of a terminal that type, value and meaning need beside the longest name of a field
+_BESIDE = 60
 
 
 def shipped() -> list[str]:
@@ -106,7 +108,12 @@ def show_fields() -> None:
         text = value if value and isinstance(value, str) else repr(value)
         rows.append((field, about.kind, text, about.help))
     title = f"{filename()}: {counted(len(rows), 'field')}; set any with --config.FIELD=VALUE"
-    show_table(title, ("field", "type", "value", "meaning"), rows, whole=("field",), less=("type",))
+    width = columns_of_terminal()
+    if width is not None and width < _BESIDE + max(len(row[0]) for row in rows):
+        entries = [(f"{field} = {value}", f"{kind}: {text}") for field, kind, value, text in rows]
+        show_entries(title, entries)
+    else:
+        show_table(title, ("field", "type", "value", "meaning"), rows, whole=("field",))
 
 
 def read_json(path: Path) -> ConfigDict:

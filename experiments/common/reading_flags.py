@@ -12,7 +12,7 @@ flags.DEFINE_integer(
     lower_bound=0,
 )
 flags.DEFINE_bool(
-    "processes", None, "decode in processes, or threads; default: processes where they pay"
+    "processes", None, "decode in processes, not in threads; default: processes where they pay"
 )
 flags.DEFINE_integer(
     "batch_frames",
@@ -21,7 +21,10 @@ flags.DEFINE_integer(
     lower_bound=1,
 )
 flags.DEFINE_enum(
-    "check", "index", CHECKS, "of files: by their packets, or full: every frame is decoded"
+    "check",
+    "index",
+    CHECKS,
+    "how a file is found to be whole: index goes by its packets, full decodes every frame",
 )
 flags.DEFINE_bool("deterministic", False, "the same bits for a video whatever is beside it; slower")
 

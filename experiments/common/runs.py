@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from experiments.common import program
 from experiments.common.evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.status import Line
@@ -37,7 +38,7 @@ def note_toy(config: RunConfig, model: VTDCLIP) -> None:
     if note and "scenes" not in config.name and is_first():
         say(
             f"note: clip.path={config.clip.path}: {note}; give --config.clip.path=ViT-B/16, "
-            "or another real CLIP (docs/weights.md)",
+            f"or another real CLIP ({program.spelled('weights')} list)",
             sys.stderr,
         )
 

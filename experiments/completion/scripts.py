@@ -10,11 +10,15 @@ from experiments.common import program
 from experiments.common.dispatch import summary
 from experiments.completion.constants import file_of, tree_of, words
 from experiments.completion.flags_of import flags_of
+from vtd_jax.clip.config import ACTIVATIONS, LAYOUTS, WAYS
 from vtd_jax.clip.hub.names import OF_OPEN_CLIP, TINY
 from vtd_jax.clip.hub.open_clip import OPEN_CLIP
 from vtd_jax.clip.hub.openai import OPENAI
 from vtd_jax.fields import described
-from vtd_jax.train.config import RunConfig
+from vtd_jax.model.config import CHOICES
+from vtd_jax.model.preprocess import PREPROCESS
+from vtd_jax.train.config import ON_NONFINITE, PARALLEL, PROTOCOLS, RunConfig
+from vtd_jax.train.groups import REMAT
 
 SHELLS = ("bash", "zsh")
 # flags that take weights by name, beside files
@@ -27,6 +31,23 @@ _WEIGHTS = {
     "report": ("model", "clip"),
     "reproduce": ("clip",),
     "search": ("model", "clip"),
+}
+
+# flags that take a word, beside files or numbers
+_WORDS = {"checkpoint": ("last", "best"), "truth": ("folders",)}
+# fields of a config -> their values; a test compares them with those that RunConfig takes
+FIELD_VALUES: dict[str, Iterable[str]] = {
+    **{f"model.{name}": values for name, values in CHOICES.items()},
+    "clip.activation": ACTIVATIONS,
+    "clip.dtype": ("float32", "bfloat16"),
+    "data.preprocess": PREPROCESS,
+    "evaluate.spatial_views": ("1", "3"),
+    "memory.attention": WAYS,
+    "memory.layers": LAYOUTS,
+    "memory.remat": REMAT,
+    "on_nonfinite": ON_NONFINITE,
+    "parallel": PARALLEL,
+    "protocol": PROTOCOLS,
 }
 
 
@@ -84,8 +105,9 @@ def _values() -> Iterator[tuple[str, Iterable[str]]]:
         for flag in flags_of(name):
             if flag.values:
                 yield f"{name} {flag.name}", flag.values
-        for flag in _WEIGHTS.get(name, ()):
-            yield f"{name} {flag}", weights()
+            elif flag.name in _WORDS or flag.name in _WEIGHTS.get(name, ()):
+                known = weights() if flag.name in _WEIGHTS.get(name, ()) else []
+                yield f"{name} {flag.name}", [*_WORDS.get(flag.name, ()), *known]
     file = file_of("experiments.weights.__main__")
     assert file is not None
     yield "weights 1", words(ast.Name("ACTIONS"), file)
@@ -93,6 +115,9 @@ def _values() -> Iterator[tuple[str, Iterable[str]]]:
     yield "completion 1", SHELLS
     yield "* config", configs()
     yield "* config.clip.path", weights()
+    for field, about in described(RunConfig).items():
+        if about.kind == "bool" or field in FIELD_VALUES:
+            yield f"* config.{field}", FIELD_VALUES.get(field, ("true", "false"))
     yield "* architecture", [*OPENAI, TINY]
 
 

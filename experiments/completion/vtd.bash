@@ -12,7 +12,7 @@ _vtd() {
     words=$(__vtd_fields)
   elif [[ $word == -* ]]; then
     words=$(__vtd_flags "$command")
-  elif [[ " $(__vtd_flags "$command") " == *" $before= "* ]]; then
+  elif [[ $before == --config.* || " $(__vtd_flags "$command") " == *" $before= "* ]]; then
     words=$(__vtd_values "$command" "${before#--}")
   else
     words=$(__vtd_values "$command" "$((COMP_CWORD - 1))")

@@ -14,7 +14,7 @@ _vtd() {
     found=($(__vtd_fields)) file=0
   elif [[ $PREFIX == -* ]]; then
     found=($(__vtd_flags $command)) file=0
-  elif [[ " $(__vtd_flags $command) " == *" $before= "* ]]; then
+  elif [[ ($before == --config.* && $before != *=*) || " $(__vtd_flags $command) " == *" $before= "* ]]; then
     found=($(__vtd_values $command ${before#--}))
   else
     found=($(__vtd_values $command $((CURRENT - 2))))

@@ -33,11 +33,15 @@ from vtd_jax.untrusted.regular_files import is_regular
 _DEFAULT = SceneSet(seed=0)
 _OUT = flags.DEFINE_string("out", "demo_output", "folder to write; an earlier demo's is replaced")
 _SEEDS = flags.DEFINE_list(
-    "seeds", ["100", "101", "102"], "one data set and one training of every row a seed"
+    "seeds",
+    ["100", "101", "102"],
+    "seeds; each makes a data set, and a training of every row of the table",
 )
-_CLASSES = flags.DEFINE_integer("classes", _DEFAULT.classes, "half base, half novel")
-_TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "training clips a base class")
-_VAL = flags.DEFINE_integer("val", _DEFAULT.val, "validation clips a class")
+_CLASSES = flags.DEFINE_integer(
+    "classes", _DEFAULT.classes, "number of classes, half base, half novel"
+)
+_TRAIN = flags.DEFINE_integer("train", _DEFAULT.train, "number of training clips of a base class")
+_VAL = flags.DEFINE_integer("val", _DEFAULT.val, "number of validation clips of a class")
 _IRRELEVANT = flags.DEFINE_float(
     "irrelevant", _DEFAULT.irrelevant, "share of irrelevant frames", 0.0, 0.95
 )

@@ -12,9 +12,9 @@
 A .safetensors holds the trained parameters, the model's settings, the class names and the CLIP's
 fingerprint, not the CLIP; `vtd_jax.model.saved.tuned.load_tuned(FILE, clip=…)` loads it. A .pth
 holds {"model": state dict} in the authors' names, each after `module.`, as their script saves them.
-It holds no settings: give those of the run where it is used (a warning names preprocess=clip).
-A .served is a folder with a program, weights and labels that runs without this package, on a CPU,
-GPU or TPU: docs/serve.md. If the CLIP or the records have moved, give --config.clip.path=… or
+It holds no settings: give those of the run where it is used (a warning names preprocess=clip). A
+.served is a folder with a program, weights and labels that runs without this package, on a CPU, GPU
+or TPU. If the CLIP or the records have moved, give --config.clip.path=… or
 --config.data.data_dir=….
 """
 
@@ -45,8 +45,8 @@ WORKDIR = flags.DEFINE_string(
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "last",
-    "last, best, a step, or a .safetensors or .pth file; a .served may also be of a CLIP (file or "
-    "name) or tiny",
+    "checkpoint of the workdir, last, best or a step; or a .safetensors or .pth file; a .served "
+    "may also be of a CLIP (file or name) or tiny",
 )
 OUT = flags.DEFINE_string(
     "out", None, "what to write, .safetensors, .pth or .served; replaced if there", required=True
@@ -61,10 +61,13 @@ FRAMES = flags.DEFINE_integer(
     "frames", None, "of a .served: frames a video; default: the run's, 16 for a bare CLIP"
 )
 PREPROCESS = flags.DEFINE_enum(
-    "preprocess", None, list(PREPROCESSES), "of a .served of a CLIP: of frames; default: clip"
+    "preprocess",
+    None,
+    list(PREPROCESSES),
+    "of a .served of a CLIP: how frames are scaled and cropped; default: clip",
 )
 TARGETS = flags.DEFINE_list(
-    "platforms", ["cpu", "cuda", "tpu"], "of a .served: what it is to run on"
+    "platforms", ["cpu", "cuda", "tpu"], "of a .served: platforms that it is to run on"
 )
 
 

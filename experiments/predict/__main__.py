@@ -29,7 +29,9 @@ from typing import Any
 from absl import flags
 
 from experiments.common import cli, download_flag, limit_flags, program, reading_flags
-from experiments.predict import job
+from experiments.predict import job, model_flags, weight_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
+from experiments.predict.weight_flags import ACTIVATION, HEAD_WIDTH
 from vtd_jax.errors import UserError
 from vtd_jax.output_checks import weights_read
 from vtd_jax.untrusted.raised import MAX_MOMENTS
@@ -46,46 +48,53 @@ MODEL = flags.DEFINE_string(
     "tiny",
     "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file, tuned .safetensors, workdir of a run, or tiny",
 )
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
 VOCABULARY = flags.DEFINE_string(
-    "vocabulary", None, "words that name frames, as --labels; default: the labels"
+    "vocabulary",
+    None,
+    "words that name frames: 'a,b,c', or a file with one a line; default: the labels",
 )
 TEMPLATES = flags.DEFINE_string(
     "templates", None, "zero-shot: a text with {} for the label, or a file of some"
 )
 POOLING = flags.DEFINE_enum(
-    "pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence"
+    "pooling",
+    None,
+    ["confidence", "mean", "softmax_mean"],
+    "how frames become logits; default: as trained, else confidence",
 )
 PREPROCESS = flags.DEFINE_enum(
-    "preprocess", None, ["clip", "release"], "of frames; default: as trained; clip"
+    "preprocess",
+    None,
+    ["clip", "release"],
+    "how frames are scaled and cropped; default: as trained, else clip",
 )
 DTYPE = flags.DEFINE_enum(
-    "dtype", None, ["float32", "bfloat16"], "of the towers; default: as trained; float32"
-)
-ACTIVATION = flags.DEFINE_enum(
-    "activation",
+    "dtype",
     None,
-    ["quick_gelu", "gelu", "gelu_tanh"],
-    "of a CLIP whose weights have no config beside them",
-)
-HEAD_WIDTH = flags.DEFINE_integer(
-    "head_width", None, "of its image tower's attention, likewise", lower_bound=1
+    ["float32", "bfloat16"],
+    "dtype that the towers compute in; default: as trained, else float32",
 )
 FRAMES = flags.DEFINE_integer(
-    "frames", None, "looked at in a video or window; default: as trained; 16", lower_bound=1
+    "frames",
+    None,
+    "frames looked at in a video or window; default: as trained, else 16",
+    lower_bound=1,
 )
 TOP = flags.DEFINE_integer("top", 5, "number of best labels to show", lower_bound=1)
 WINDOW = flags.DEFINE_float(
-    "window", None, "seconds: cut videos into windows, and find what is shown when"
+    "window",
+    None,
+    "length of a window, seconds: cut videos into windows, and find what is shown when",
 )
-STRIDE = flags.DEFINE_float("stride", None, "seconds from window to window; default: half a window")
+STRIDE = flags.DEFINE_float(
+    "stride", None, "with --window: seconds from window to window; default: half a window"
+)
 THRESHOLD = flags.DEFINE_float(
-    "threshold", 0.25, "score from which a window shows a label that is not its best"
+    "threshold", 0.25, "with --window: score from which a window shows a label that is not its best"
 )
-JSON = flags.DEFINE_string("json", None, "file to write: everything")
+JSON = flags.DEFINE_string("json", None, "JSON file to write, with everything")
 CSV = flags.DEFINE_string(
-    "csv", None, "file to write: a row a video, with --window a row a segment"
+    "csv", None, "CSV file to write, a row a video, with --window a row a segment"
 )
 REPORT = flags.DEFINE_string(
     "report", None, "folder to write: a page a video and an index, to open in a browser"
@@ -103,6 +112,8 @@ flags.DEFINE_integer(
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
+flags.adopt_module_key_flags(weight_flags)
 flags.adopt_module_key_flags(reading_flags)
 # flags that are fields of a request, and arguments of `vtd_jax.load`
 _REQUEST = (

@@ -59,7 +59,8 @@ def load_model(source: str, templates: str | None, **settings: Any) -> Predictor
     if source == "tiny":
         log(
             "note: --model=tiny knows coloured, textured shapes only ('red striped circle'); for "
-            "anything else give --model=ViT-B/16, or another real CLIP (docs/weights.md)"
+            "anything else give --model=ViT-B/16, or another real CLIP "
+            f"({program.spelled('weights')} list)"
         )
     elif note := toy_note(model.model.clip.config):
         log(

@@ -31,7 +31,9 @@ from vtd_jax.terminal import say
 _DEFAULT = PretrainOptions()
 _OUT = flags.DEFINE_string("out", None, "file to write, ends in .safetensors", required=True)
 _STEPS = flags.DEFINE_integer("steps", _DEFAULT.steps, "optimizer updates", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", _DEFAULT.seed, "of weights, scenes and order", lower_bound=0)
+_SEED = flags.DEFINE_integer(
+    "seed", _DEFAULT.seed, "seed of the weights, the scenes and their order", lower_bound=0
+)
 
 
 def main() -> str:

@@ -48,7 +48,7 @@ _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "what experiments.build_data wrote; without it, rendered scenes"
 )
 _CLIP = flags.DEFINE_string(
-    "clip", None, "CLIP by name or file, as --config.clip.path; scenes take the one that ships"
+    "clip", None, "CLIP by name (ViT-B/16, hf:ORG/MODEL) or file; scenes take the one that ships"
 )
 _DATASETS = flags.DEFINE_list(
     "datasets", [], "hmdb51, ucf101, ssv2, kinetics400, kinetics600; default: all that are present"
@@ -76,7 +76,9 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "print runs, steps, FLOPs and tim
 _KIND = flags.DEFINE_enum(
     "device_kind", HERE, [HERE, *DEVICES], "for --dry_run: the device to estimate times for"
 )
-_DEVICES = flags.DEFINE_integer("devices", 1, "for --dry_run: how many of them", lower_bound=1)
+_DEVICES = flags.DEFINE_integer(
+    "devices", 1, "for --dry_run: number of devices to estimate times for", lower_bound=1
+)
 _UTILIZATION = flags.DEFINE_float(
     "utilization",
     None,

@@ -108,10 +108,7 @@ def make(asked: Request) -> Made:
     """
     embedded = asked.data_dir is None
     if not embedded and asked.clip is None:
-        raise UserError(
-            "--clip is needed with --data_dir: a CLIP, as ViT-B/16 or a file of it "
-            "(docs/weights.md)"
-        )
+        raise UserError("--clip is needed with --data_dir: a CLIP, as ViT-B/16 or a file of it")
     tables = _tables(asked, embedded)
     known = [SCENES]
     if not embedded:

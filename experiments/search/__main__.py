@@ -8,11 +8,11 @@ Examples:
   python -m experiments.search clips.index 'a dog' --vocabulary=words.txt
   python -m experiments.search clips.index --check
 
-INDEX is a folder that experiments.index wrote. The score of a clip for a text is the method's
-logit without its scale, -1..1 (docs/retrieval.md); "at" is the second of the best frame. --labels
-classifies every clip as experiments.predict does, and writes the same files. The model is that of
-the index; --model gives another one with the same image tower, such as a run that learnt only text
-prompts, or the path of the weights, which an index alone does not open.
+INDEX is a folder that experiments.index wrote. The score of a clip for a text is the method's logit
+without its scale, -1..1; "at" is the second of the best frame. --labels classifies every clip as
+experiments.predict does, and writes the same files. The model is that of the index; --model gives
+another one with the same image tower, such as a run that learnt only text prompts, or the path of
+the weights, which an index alone does not open.
 """
 
 import datetime
@@ -23,6 +23,8 @@ from absl import flags
 from experiments.common import cli, download_flag, limit_flags, program
 from experiments.common.word_flags import given_words
 from experiments.configs._templates import read_templates
+from experiments.predict import model_flags
+from experiments.predict.model_flags import CHECKPOINT, CLIP
 from experiments.search import outputs
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
@@ -36,10 +38,10 @@ from vtd_jax.terminal import counted, log
 from vtd_jax.video.lists.addresses import named
 
 MODEL = flags.DEFINE_string(
-    "model", None, "CLIP by name or file, tuned .safetensors, or workdir; default: of the index"
+    "model",
+    None,
+    "CLIP by name or file, tuned .safetensors, or workdir of a run; default: that of the index",
 )
-CLIP = flags.DEFINE_string("clip", None, "CLIP of a tuned file or run, where it has moved")
-CHECKPOINT = flags.DEFINE_string("checkpoint", "last", "of a workdir: last, best or a step")
 VIDEO = flags.DEFINE_multi_string(
     "video",
     [],
@@ -49,23 +51,29 @@ LABELS = flags.DEFINE_string(
     "labels", None, "'a,b,c', or a file with one a line: classify every clip"
 )
 VOCABULARY = flags.DEFINE_string(
-    "vocabulary", None, "words that name frames, as --labels; default with --labels: the labels"
+    "vocabulary",
+    None,
+    "words that name frames: 'a,b,c', or a file with one a line; default with --labels: the labels",
 )
 TEMPLATES = flags.DEFINE_string(
     "templates", None, "zero-shot: a text with {} for the query or label, or a file of some"
 )
 POOLING = flags.DEFINE_enum(
-    "pooling", None, ["confidence", "mean", "softmax_mean"], "default: as trained; confidence"
+    "pooling",
+    None,
+    ["confidence", "mean", "softmax_mean"],
+    "how frames become logits; default: as trained, else confidence",
 )
 TOP = flags.DEFINE_integer("top", 10, "number of best clips, or of labels, to show", lower_bound=1)
-JSON = flags.DEFINE_string("json", None, "file to write: everything")
-CSV = flags.DEFINE_string("csv", None, "file to write: a row a clip")
+JSON = flags.DEFINE_string("json", None, "JSON file to write, with everything")
+CSV = flags.DEFINE_string("csv", None, "CSV file to write, a row a clip")
 CHECK = flags.DEFINE_bool("check", False, "read the whole index and compare its checksums")
 CACHE = flags.DEFINE_string(
     "cache", None, "folder for text features; default: $VTD_JAX_CACHE, else ~/.cache/vtd_jax"
 )
 flags.adopt_module_key_flags(limit_flags)
 flags.adopt_module_key_flags(download_flag)
+flags.adopt_module_key_flags(model_flags)
 
 
 def main(folder: str, *queries: str) -> str:

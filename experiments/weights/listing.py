@@ -12,28 +12,31 @@ from vtd_jax.console.consent import amount
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import counted, show_table
 
-COLUMNS = ("name", "size", "activation", "from", "here")
+COLUMNS = ("name", "here", "size", "activation", "from")
 
 
 def show_list() -> str:
     """Prints the table; returns a line about it."""
     size = amount(TINY_CLIP.stat().st_size)
-    rows = [(TINY, size, CLIPConfig.named(TINY).activation, "this package", str(TINY_CLIP))]
+    rows = [(TINY, "yes", size, CLIPConfig.named(TINY).activation, "this package")]
     for name, one in OPENAI.items():
         here = _held(f"openai:{name}")
         size = f"about {amount(one.about_bytes)}" if here is None else _size(here)
-        rows.append((name, size, "quick_gelu", "OpenAI", _shown(here)))
+        rows.append((name, _shown(here), size, "quick_gelu", "OpenAI"))
     for name, row in OPEN_CLIP.items():
         here = _held(f"{OF_OPEN_CLIP}{name}")
         size = "" if here is None else _size(here)
         place = f"hf:{row.repository}"
-        rows.append((f"{OF_OPEN_CLIP}{name}", size, row.activation, place, _shown(here)))
+        rows.append((f"{OF_OPEN_CLIP}{name}", _shown(here), size, row.activation, place))
     title = "weights by name; any other of the Hugging Face Hub is hf:ORG/MODEL[@REVISION][/FILE]"
     show_table(
-        title, COLUMNS, rows, numbers=("size",), whole=("name",), less=("from", "activation")
+        title, COLUMNS, rows, numbers=("size",), whole=("name", "here"), less=("from", "activation")
     )
-    present = sum(row[-1] not in ("", "damaged") for row in rows)
-    return f"{counted(len(rows), 'name')}, {present} on this machine; get NAME downloads one"
+    present = sum(row[1] == "yes" for row in rows)
+    return (
+        f"{counted(len(rows), 'name')}, {present} on this machine; get NAME downloads one, "
+        "where NAME prints its path"
+    )
 
 
 def _held(name: str) -> Path | str | None:
@@ -49,4 +52,4 @@ def _size(here: Path | str) -> str:
 
 
 def _shown(here: Path | str | None) -> str:
-    return "" if here is None else str(here)
+    return "no" if here is None else "damaged" if isinstance(here, str) else "yes"

@@ -44,8 +44,12 @@ PROVOKED = {
         "head -c 90000 ViT-B-16.pt > half.pt; "
         "vtd predict --model=half.pt --video=clip.mp4 --labels=a,b"
     ),
-    "--video=…": "vtd predict --model=tiny --video=missing.mp4 --labels=a,b",
-    "cannot be read as a video": "vtd predict --model=tiny --video=labels.txt --labels=a,b",
+    "--video=…: no such": "vtd predict --model=tiny --video=missing.mp4 --labels=a,b",
+    "--video=…: no video": "vtd predict --model=tiny --video='missing/*.mp4' --labels=a,b",
+    "cannot be read as a video (Invalid": (
+        "head -c 1000 clip.mp4 > cut.mp4; vtd predict --model=tiny --video=cut.mp4 --labels=a,b"
+    ),
+    "cannot be read as a video (it is": "vtd predict --model=tiny --video=labels.txt --labels=a,b",
     "the file is truncated": (
         "head -c 6000 another.avi > half.avi; vtd predict --video=half.avi --labels=a,b"
     ),

@@ -32,8 +32,7 @@ LABELS = jnp.arange(B)
 # Measured for arrays: up to 1.5 (AVX-512, SSE4.2, jax 0.10, 0.12); for a single number, one draw
 # of the errors that an array averages, up to 3.5.
 FACTOR, FACTOR_OF_NUMBER = 4, 8
-# for sums of the same numbers in another order
-FEW_ROUNDINGS = 16 * ROUNDING
+FEW_ROUNDINGS = 16 * ROUNDING  # for sums of the same numbers in another order
 
 
 @functools.cache
@@ -225,8 +224,7 @@ def test_confidence_and_token_pass_gradients_too(chunked):
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric, chunked):
     features, codebook = clip_like(64, T, K, seed=3)
-    # hundreds of frames in the middle between two codes
-    pairs = np.random.default_rng(3).integers(0, K, (2, 32, T))
+    pairs = np.random.default_rng(3).integers(0, K, (2, 32, T))  # frames between two codes
     features[32:] = (
         0.5 * codebook[pairs].sum(0) if metric == "euclidean" else _units(codebook)[pairs].sum(0)
     )
@@ -237,8 +235,7 @@ def test_assignments_differ_only_where_two_codes_are_as_near_to_rounding(metric,
     euclidean = metric == "euclidean"
     distance = length[1] ** 2 - 2 * products if euclidean else -products / length[0] / length[1]
     two = np.sort(distance, axis=-1)[..., :2]
-    # of 1 for cosines, of about 100 for squared lengths
-    rounding = FEW_ROUNDINGS * (1 if metric == "cosine" else 100)
+    rounding = FEW_ROUNDINGS * (1 if metric == "cosine" else 100)  # squared lengths are about 100
     clear = two[..., 1] - two[..., 0] > rounding
     assert 0.5 < clear.mean() < 1
     np.testing.assert_array_equal(found[clear], distance.argmin(-1)[clear])
@@ -254,8 +251,7 @@ def _units(x):
 def test_the_lowest_class_wins_ties_of_distances_and_of_votes(chunked):
     codebook = np.zeros((K, D), np.float32)
     codebook[np.arange(K), np.arange(K)] = 8
-    # classes 60 and above are those from 0 on again
-    codebook[60:] = codebook[: K - 60]
+    codebook[60:] = codebook[: K - 60]  # 60 and above are those from 0 on again
     # 5 and 5 of 10 frames, in every order; counts of 0.1 tie exactly
     order = np.random.default_rng(0).permuted(
         np.tile([70, 83, 70, 83, 70, 83, 70, 83, 70, 83], (40, 1)), axis=1
@@ -285,15 +281,13 @@ def test_frames_that_their_token_takes_away_are_multiplied_again(monkeypatch):
     fast, plain = (_run(model, features, codebook) for model in models)
     exact = _exact(models[1], features, codebook, plain[0].video_token)
     for parts in exact:
-        # a sum of numbers that nearly cancel: nothing is known of it
-        parts.pop("['logit_scale'].value")
+        parts.pop("['logit_scale'].value")  # a sum of numbers that nearly cancel
     for output, gradients in (fast, plain):
         _assert_exact(_known(output.logits, gradients), exact, 2e-4)
     monkeypatch.setattr(fast_fusion, "_LONGER", np.inf)
     once = _run(models[0], features, codebook)
     name = "['fusion']['fc2']['kernel'].value"
-    # measured: 31 of these roundings, where both paths have 1.2
-    assert apart(once[1][name], exact[0][name]) > 4 * FACTOR * exact[1][name]
+    assert apart(once[1][name], exact[0][name]) > 4 * FACTOR * exact[1][name]  # measured: 31
 
 
 @pytest.mark.slow
@@ -344,8 +338,7 @@ def test_over_shards_of_the_codebook(settings, chunked):
         check_vma=False,
     )
     if chunked:
-        # 13 classes a device: 5, 5 and 5 again of which 2 are new
-        fast_discretize._CHUNKS["cpu"] = 4 * (B * T + D) * 5
+        fast_discretize._CHUNKS["cpu"] = 4 * (B * T + D) * 5  # of the 13 classes of a device
     (of_parameters, of_features), of_codebook, *output = jax.jit(mapped)(features, padded)
     plain, gradients = _plain(5, **settings)
     np.testing.assert_array_equal(output[0], plain.assignment)

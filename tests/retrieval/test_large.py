@@ -1,6 +1,7 @@
 """100 000 clips of 16 frames, 1.6 GB: searched in the memory of a few blocks."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from retrieval import large
 
 from support import warm
+from support.small_run import ROOT
 from vtd_jax.predict.loading import load
 from vtd_jax.retrieval.index import Index
 
@@ -23,7 +25,9 @@ def test_an_index_of_a_hundred_thousand_clips(tmp_path):
         pytest.skip("needs 8 GiB of free disk")
     folder = large.write(tmp_path, 100_000, planted=77_777)
     try:
-        done = warm.run(["-m", "retrieval.large", str(folder)])
+        # the child is started at the root, and finds `support` and `retrieval` in the tests
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
+        done = warm.run(["-m", "retrieval.large", str(folder)], environment)
         assert done.returncode == 0, done.stderr
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["peak"] - found["before"]["VmRSS"] < _MOST, found

@@ -12,12 +12,13 @@ class ClipSource:
     """Which CLIP.
 
     Attributes:
-      path: of a checkpoint; or its name, as "ViT-B/16" or "hf:ORG/MODEL"; or "tiny" for the one
-        that ships.
-      architecture: that it must have, as "ViT-B/16"; "" for any.
-      dtype: that its towers compute in, "float32" or "bfloat16".
-      activation: for weights that do not say it themselves; "" for what they say.
-      head_width: of the image tower, likewise; 0 for what they say.
+      path: the CLIP: path of a checkpoint, a name as "ViT-B/16" or "hf:ORG/MODEL", or "tiny" for
+        the one that ships.
+      architecture: what the CLIP must have, as "ViT-B/16"; "" for any.
+      dtype: what the towers of the CLIP compute in, "float32" or "bfloat16".
+      activation: activation of the towers, for weights that do not say it; "" for what they say.
+      head_width: width of the image tower's attention heads, for weights that do not say it; 0 for
+        what they say.
     """
 
     path: str = ""

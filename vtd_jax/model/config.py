@@ -49,22 +49,22 @@ class ModelConfig:
       visual_depth: image layers with prompts of their own; 0 for none.
       assignment: nearest code by "euclidean" distance of raw features (the release) or by "cosine"
         (the paper).
-      temperature: of the softmax over frames that makes the confidence.
+      temperature: temperature of the softmax over frames that makes the confidence.
       confidence: "softmax" over frames (the method), or "uniform": every frame weighs 1/T for every
         class (the ablation), in the votes, the video token and the logits.
       top_n: codes with the most votes that become video tokens.
       pooling: how frames become logits: "confidence" (the method), "mean" of frame features, or
         "softmax_mean", the log of the mean over frames of the class probabilities.
-      fusion: whether video tokens are fused into the frames (docs/method.md, section
-        "confidence-aware fusion").
+      fusion: whether video tokens are fused into the frames. See docs/method.md, section
+        "confidence-aware fusion".
       fusion_init: "release" (PyTorch's default for every linear layer) or "zero" (the last layer
         starts at zero, so training starts from unfused frames).
       fusion_heads: attention heads of the fusion block.
-      dropout: on the fusion block's attention weights, in training only.
+      dropout: share of the fusion block's attention weights that is dropped, in training only.
       normalization: mean and deviation of RGB: "imagenet" (the release) or "clip" (what CLIP was
         trained with).
       templates: texts around a class name, each with `{}` in its place; a code is the mean over
-        them (see `codebook.ensemble`). () for bare class names. With text_prompts=0 only.
+        them, see `codebook.ensemble`; () for bare class names. With text_prompts=0 only.
       ties: which class becomes the video token where several have the most votes to rounding.
         "frames": of the classes whose votes are within 1e-5 of the greatest the one that named more
         frames, then the lower one (see `ties.winner`). "release": the greatest number, so that the

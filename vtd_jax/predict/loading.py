@@ -20,7 +20,7 @@ from vtd_jax.console.consent import found_in, given
 from vtd_jax.errors import UserError, function
 from vtd_jax.fields import check_choice, check_listed, check_path, check_switch, check_whole
 from vtd_jax.files import is_possible
-from vtd_jax.model.config import CHOICES, ModelConfig
+from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.preprocess import PREPROCESS
 from vtd_jax.model.saved.fingerprint import weights_fingerprint
 from vtd_jax.model.saved.tuned import METADATA_KEY, load_tuned
@@ -127,8 +127,6 @@ def load(
         raise UserError(f"dtype={dtype}: expected float32 or bfloat16")
     if preprocess is not None:
         check_choice("preprocess", preprocess, PREPROCESS)
-    if pooling is not None:
-        check_choice("pooling", pooling, CHOICES["pooling"])
     if not isinstance(checkpoint, str):
         checkpoint = str(check_whole("checkpoint", checkpoint, "last, best or a step", least=0))
     templates = check_listed("templates", templates, 'a list of texts as "a video of a {}."')

@@ -22,6 +22,7 @@ from vtd_jax.predict.programs import OnProgress, Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction, Timeline
 from vtd_jax.predict.scoring import score_videos
 from vtd_jax.predict.words import check_texts
+from vtd_jax.printable import shown
 from vtd_jax.video.clips.arguments import as_videos, local
 from vtd_jax.video.decode import VideoError
 from vtd_jax.video.lists.addresses import named
@@ -69,6 +70,9 @@ class Predictor(Embeds):
         self._on_devices = DeviceModel(model, devices)
         self._codebooks: dict[tuple[str, ...], Array] = {}
         self._vocabulary: Vocabulary | None = None
+
+    def __repr__(self) -> str:
+        return shown(f"<Predictor: {self.description or 'in memory'}; {self.frames} frames>")
 
     @property
     def size(self) -> int:
@@ -123,9 +127,8 @@ class Predictor(Embeds):
 
         Args:
           video: path of a file, or uint8 RGB frames `[N, H, W, 3]`; a list of these, a folder (all
-            videos in it, however deep), a glob such as "clips/*.mp4", or an iterator. Videos may be
-            of any length and size. An address (`https://…`, `gs://…`) is copied first, see
-            `download` of `How`.
+            videos in it, however deep), a glob such as `clips/*.mp4`, or an iterator. Videos may be
+            of any length and size. An address (`https://…`, `gs://…`) is copied first.
           labels: K texts; None for the class names of training.
           frames: T, frames sampled from a video; None for `self.frames`.
           vocabulary: words that name frames, as for `explain`; None for the labels. Scores depend
@@ -133,8 +136,13 @@ class Predictor(Embeds):
           fps: frame rate of arrays.
           on_error: "raise" stops at the first video that cannot be read; "return" returns a
             `Failure` for it, and the results of all others.
-          **how: of reading and encoding, see `How`: `batch_frames`, `deterministic`, `check`,
-            `workers`, `processes`, `download`.
+          **how: of reading and encoding:
+            `batch_frames=N`: frames encoded at once, of several videos; None: as memory allows.
+            `deterministic=True`: the same bits for a video whatever is beside it.
+            `check="full"`: decodes every frame of a file; "index" goes by its packets.
+            `workers=N`: videos decoded at once; 0 decodes when a video's turn has come.
+            `processes=True` or False: decodes in processes or in threads; None chooses.
+            `download=True` or False: whether addresses may be copied; None asks.
 
         Returns:
           A `Prediction`; a list of them for a list, a folder or a glob; for an iterator an
@@ -163,7 +171,7 @@ class Predictor(Embeds):
         """As `predict`, with the words of the frames, their confidences and contributions.
 
         Args:
-          video, labels, frames, fps, on_error, **how: as for `predict`; the scores are the same.
+          video, labels, frames, fps, on_error, how: as for `predict`; the scores are the same.
           vocabulary: words that name frames, 1 to millions; None for the labels, as in the method.
           runner_ups: further words for each frame, nearest first.
         """
@@ -235,7 +243,7 @@ class Predictor(Embeds):
         Args:
           videos: as for `predict`; those of an iterator are read as they are needed, a few batches
             ahead. What it raises is raised after the results of all videos before.
-          labels, frames, vocabulary, fps, on_error, **how: as for `predict`.
+          labels, frames, vocabulary, fps, on_error, how: as for `predict`.
           runner_ups: None predicts; a number explains.
 
         Raises:
@@ -262,7 +270,7 @@ class Predictor(Embeds):
 
         Args:
           videos: as for `stream`.
-          frames, fps, **how: as for `predict`.
+          frames, fps, how: as for `predict`.
 
         Raises:
           UserError: an option out of range, a folder or glob without videos.
@@ -293,12 +301,9 @@ class Predictor(Embeds):
           on_progress: called with the number of encoded words and V.
         """
         check_call("on_progress", on_progress)
-        if (
-            self._vocabulary is not None
-            and isinstance(words, list | tuple)
-            and self._vocabulary.words == tuple(words)
-        ):
-            return self._vocabulary
+        kept = self._vocabulary
+        if kept is not None and isinstance(words, list | tuple) and kept.words == tuple(words):
+            return kept
         words = self._checked(words, "vocabulary")
         self._vocabulary = Vocabulary(words, self._cache.encode(self.model, words, on_progress))
         return self._vocabulary
@@ -337,9 +342,7 @@ class Predictor(Embeds):
             return next(results)
         return list(results) if isinstance(videos, Sequence) else results
 
-    def _results(
-        self, scored: Generator[Prediction | Explanation | Failure, None, None], on_error: str
-    ) -> Iterator[Prediction | Explanation | Failure]:
+    def _results(self, scored: Generator[Any, None, None], on_error: str) -> Iterator[Any]:
         with contextlib.closing(scored):
             for one in scored:
                 if isinstance(one, Failure) and on_error == "raise":

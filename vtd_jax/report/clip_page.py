@@ -7,8 +7,8 @@ import numpy as np
 
 from vtd_jax.durations import clock
 from vtd_jax.predict.results import Explanation
-from vtd_jax.report.html import Beside, counted, jpeg, known, place, remark
-from vtd_jax.report.scores_page import facts
+from vtd_jax.report.html import Beside, counted, jpeg
+from vtd_jax.report.scores_page import head
 
 TEMPLATE, SCRIPT = "clip.html", "clip.js"
 _ALL, _KEYFRAMES = 12, 3  # labels to choose from, marked frames of each
@@ -35,14 +35,7 @@ def content(result: Explanation, beside: Beside) -> dict[str, Any]:
     frames, low = _frames(result, keys, lead), min(0.0, float(lead.min()))
     # another label may have more keyframes: hidden cards for them
     cards = [*keys, *keys[:1] * (min(_KEYFRAMES, len(frames)) - len(keys))]
-    return {
-        "beside": beside,
-        "label": result.label,
-        "score": result.score,
-        "known": known(beside, result.labels, result.scores),
-        "facts": facts(result),
-        "path": place(result, beside),
-        "remark": remark(result.note),
+    return head(result, beside) | {
         "frames": frames,
         "here": frames[keys[0]],
         "near": [

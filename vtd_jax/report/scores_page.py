@@ -18,8 +18,8 @@ def facts(result: Prediction) -> list[str]:
     return [*found, f"best of {counted(len(result.labels), 'label')}"]
 
 
-def content(result: Prediction, beside: Beside) -> dict[str, Any]:
-    """The variables of `TEMPLATE`."""
+def head(result: Prediction, beside: Beside) -> dict[str, Any]:
+    """The variables of the head of a page."""
     return {
         "beside": beside,
         "label": result.label,
@@ -28,6 +28,12 @@ def content(result: Prediction, beside: Beside) -> dict[str, Any]:
         "facts": facts(result),
         "path": place(result, beside),
         "remark": remark(result.note),
+    }
+
+
+def content(result: Prediction, beside: Beside) -> dict[str, Any]:
+    """The variables of `TEMPLATE`."""
+    return head(result, beside) | {
         "choices": result.top(_MOST),
         "more": max(0, len(result.labels) - _MOST),
     }

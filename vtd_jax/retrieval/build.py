@@ -57,7 +57,8 @@ class Summary:
       added: videos that are new in the index.
       changed: videos that had changed, and were encoded again.
       unchanged: videos that were in the index.
-      missing: names of videos of the index that are no longer in the folders given; they stay.
+      missing: names of videos of the index that are gone from the folders given; they stay unless
+        `drop_missing` takes them out.
       failed: (video, why) of those that could not be read.
       clips: in the index now.
     """

@@ -18,12 +18,14 @@ from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.predict.scoring import facts, score_clip
 from vtd_jax.predict.words import check_texts
+from vtd_jax.printable import shown
 from vtd_jax.retrieval import scan
 from vtd_jax.retrieval.build import Summary, build
 from vtd_jax.retrieval.encoder import check_settings, load_encoder
 from vtd_jax.retrieval.hits import Hit, text_score, words_of_fusion
 from vtd_jax.retrieval.reader import Changed, Reader
 from vtd_jax.retrieval.store import Contents
+from vtd_jax.terminal import counted
 
 
 class Index:
@@ -101,7 +103,8 @@ class Index:
           videos: a file, a folder, a glob or an address (`https://…`), or a list of these.
           model: a `Predictor`, or a source for `vtd_jax.load`.
           frames: T for each video; None for those of the index, or the model's default.
-          how: the videos are read and encoded, such as `{"check": "full"}`.
+          how: the videos are read and encoded, options of `Predictor.predict` such as
+            `{"check": "full"}`.
           restart: whether to discard an existing index.
           drop_missing: whether videos leave the index that are gone from the folders given, which
             may then be empty.
@@ -153,6 +156,10 @@ class Index:
 
     def __len__(self) -> int:
         return len(self._reader)
+
+    def __repr__(self) -> str:
+        clips = counted(len(self), "clip")
+        return shown(f"<Index: {self.folder}; {clips}, {self.frames} frames each>")
 
     def __iter__(self) -> Iterator[Encoded]:
         reader = self._reader

@@ -265,7 +265,7 @@ def _read(path: Path, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except FileNotFoundError as error:
-        raise Damaged(path, error.strerror) from None
+        raise Damaged(path, error.strerror or "not there") from None
     except OSError as error:
         raise UserError(
             f"{path}: cannot be read ({error.strerror or error}); see that the disk is there and "

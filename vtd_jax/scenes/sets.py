@@ -12,9 +12,8 @@ import numpy as np
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
-from vtd_jax.installed.python_processes import safe_path
 from vtd_jax.scenes.render import KINDS, class_names, render_clip, write_mp4
-from vtd_jax.video.workers import deaf, follow_parent
+from vtd_jax.video.workers import follow_parent, starting
 
 # record name -> (labels, which clips)
 LISTS = {"base_train": "base", "base_val": "base", "novel_val": "novel"}
@@ -160,7 +159,7 @@ def write_scene_sets(
     total, done = sum(len(job[2]) for job in jobs), 0
     with _pool(workers) as pool:
         try:
-            with deaf(), safe_path():
+            with starting():
                 futures = [pool.submit(_write, *job) for job in jobs]
             for future in as_completed(futures):
                 done += future.result()
@@ -174,7 +173,7 @@ def write_scene_sets(
 def _pool(workers: int) -> Executor:
     # spawn, not fork: a process that has started JAX must not be forked
     context = get_context("spawn")
-    with safe_path():
+    with starting():
         return ProcessPoolExecutor(
             workers or os.cpu_count() or 1, mp_context=context, initializer=follow_parent
         )

@@ -1,7 +1,7 @@
 """The batches of a run: clips that are decoded and augmented, or frame features kept on disk."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from vtd_jax.cache.frame_features import FeatureStore, Stored
 from vtd_jax.errors import UserError
@@ -20,9 +20,18 @@ class FrameFeatures(Protocol):
     """Where frame features come from: `FeatureStore`, or an index that is opened above."""
 
     def open(
-        self, records: Records, spec: BatchSpec, views: Sequence[int] = ..., **how: Any
+        self,
+        records: Records,
+        spec: BatchSpec,
+        views: Sequence[int] = ...,
+        *,
+        batch_size: int,
+        workers: int,
+        log: Callable[[str], None] = ...,
+        check: Callable[[], None] | None = None,
     ) -> list[Stored]:
         """The features of all videos of `records`, see `FeatureStore.open`."""
+        ...
 
 
 # opens the index in a folder for a model

@@ -84,7 +84,7 @@ class RunConfig:
       name: the run's name in tables.
       protocol: "base_to_novel", "few_shot", "zero_shot" or "fully_supervised".
       shots: training videos per class, 0 for all; only reported in tables.
-      seed: of parameters, data order, augmentation and dropout.
+      seed: fixes parameters, data order, augmentation and dropout.
       parallel: "shard_map" or "pmap", which compute the same: JAX's `pmap` is a `shard_map` too.
       devices: devices used on each host, 0 for all.
       codebook_shards: devices that share the classes of one codebook and the frames of each video.

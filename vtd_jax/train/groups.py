@@ -31,7 +31,8 @@ class DataConfig:
     """Records and batches.
 
     Attributes:
-      data_dir: the folder that `build_records` wrote, or a folder of records in it.
+      data_dir: the folder that vtd build-data (`build_records`) wrote, or a folder of records in
+        it.
       train: name of the training list; "" where nothing is learnt.
       evaluate: split -> name of its list, in the table's order.
       frames: T, frames sampled from each video.
@@ -39,11 +40,11 @@ class DataConfig:
       workers: decoding processes; 0 decodes in this one.
       shuffle: whether every epoch has its own order.
       drop_remainder: whether an epoch's last, smaller batch is dropped, or padded with weight 0.
-      preprocess: how frames are scaled: "release", or "clip" as CLIP's own images were
-        (docs/method.md, section 6), for training crops too.
-      features: the folder of an index of the training videos (docs/retrieval.md): its frame
-        features are learnt on, of the middle of each segment and without augmentation; "" encodes
-        the records. Not with visual prompts.
+      preprocess: how frames are scaled: "release", or "clip" as CLIP's own images were, for
+        training crops too. See docs/method.md, section 6.
+      features: the folder of an index of the training videos, whose frame features are learnt on,
+        of the middle of each segment and without augmentation; "" encodes the records. Not with
+        visual prompts.
       stored_views: N ≥ 1 keeps the frame features of N epochs' clips on disk, and epoch e uses
         those of epoch e mod N; 0 computes them in every step. Not with visual prompts.
     """
@@ -91,16 +92,17 @@ class OptimizerConfig:
     """AdamW on every learnable parameter (biases too) and the release's learning-rate rule.
 
     Attributes:
-      lr: peak learning rate, see `optimizer.learning_rate` for the rule.
+      lr: peak learning rate. `optimizer.learning_rate` is the rule.
       epochs: passes over the training videos.
       warmup_epochs: epochs in which the rate rises from 0 to `lr`.
       cosine_epochs: epoch at which the cosine ends, counted from the start.
-      min_lr_factor: the cosine ends at this share of `lr`.
+      min_lr_factor: share of the peak rate at which the cosine ends.
       step_interval_epochs: after the cosine, epochs between two steps of the rate.
-      step_factor: what each of these steps multiplies the rate by.
-      weight_decay: AdamW's, on every learnable parameter.
-      b1, b2: AdamW's decay of the first and of the second moment.
-      eps: AdamW's, added to the root of the second moment.
+      step_factor: what each step after the cosine multiplies the rate by.
+      weight_decay: weight decay of AdamW, on every learnable parameter.
+      b1: decay of AdamW's first moment.
+      b2: decay of AdamW's second moment.
+      eps: what AdamW adds to the root of the second moment.
       gradient_accumulation_steps: micro-batches whose mean gradient makes one update.
     """
 

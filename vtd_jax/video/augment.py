@@ -20,10 +20,11 @@ class Augment:
     Attributes:
       enabled: off means the centre crop of evaluation.
       scales: sides of the multi-scale crop, as shares of the short side.
-      scale_gap: how many scales width and height of a crop may lie apart.
+      scale_gap: how many of the crop's scales its width and height may lie apart.
       flip: probability of a horizontal flip (turn it off where left and right matter).
       jitter: probability of colour jitter.
-      brightness, contrast, saturation: factors are drawn from [max(0, 1 - s), 1 + s].
+      brightness, contrast, saturation: s, where factors of the jitter are drawn from
+        [max(0, 1 - s), 1 + s].
       hue: shift drawn from [-hue, hue], in turns of the colour circle, at most 0.5.
       per_frame_jitter: one draw of the jitter for each frame (release) or one for the clip.
       grey: probability of turning the clip grey.

@@ -111,7 +111,7 @@ def _give(
     if idle_worker is None:
         mine, theirs = context.Pipe()
         process = context.Process(target=_work, args=(function, theirs, names()), daemon=True)
-        with deaf(), safe_path():
+        with starting():
             process.start()
         started.append(process)
         theirs.close()
@@ -177,12 +177,19 @@ def deaf() -> Iterator[None]:
                 handler(*heard[0])
 
 
+@contextmanager
+def starting() -> Iterator[None]:
+    """Processes of `multiprocessing` started inside are `deaf`, and begin with a `safe_path`."""
+    with deaf(), safe_path():
+        yield
+
+
 def begin_deaf(function: Callable[[], Any]) -> Future:
     """Calls a function that starts processes in a thread, as `deaf` does; waiting hears Ctrl-C."""
     found: Future = Future()
 
     def work() -> None:
-        with deaf(), safe_path():
+        with starting():
             try:
                 found.set_result(function())
             except BaseException as error:

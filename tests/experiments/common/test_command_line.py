@@ -128,7 +128,7 @@ PREDICT = {
     ("--restart=maybe",): "--restart=maybe: expected true or false",
     ("--modle=x",): "unknown flag --modle: did you mean --model?",
     ("--\x1b[31mred=1",): "unknown flag --\\x1b[31mred",
-    ("--json=",): "--json=: is empty, expected file to write: everything",
+    ("--json=",): "--json=: is empty, expected JSON file to write, with everything",
 }
 
 
@@ -198,7 +198,7 @@ def test_every_field_of_a_config_has_a_line():
         ), name
     assert fields["model.temperature"] == (
         "float",
-        "of the softmax over frames that makes the confidence",
+        "temperature of the softmax over frames that makes the confidence",
     )
     assert (
         fields["augment.hue"].help

@@ -1,10 +1,14 @@
 """The scripts in the shells that they are for, with a terminal, as a user presses TAB."""
 
+import dataclasses
+import operator
 import os
 import pty
 import re
 import select
 import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +17,10 @@ import pytest
 from experiments.common import config_flag, program
 from experiments.completion import __main__ as completion
 from experiments.completion import scripts
+from experiments.configs import scenes
+from vtd_jax.errors import UserError
+from vtd_jax.fields import build, described
+from vtd_jax.train.config import RunConfig
 
 # what is typed before TAB -> the words of the line after it
 LINES = {
@@ -25,6 +33,12 @@ LINES = {
     "train --config=few_shot:hm": "train --config=few_shot:hmdb51",
     "train --config.clip.pa": "train --config.clip.path=",
     "train --config.clip.path=ViT-L/14@": "train --config.clip.path=ViT-L/14@336px",
+    "train --config.model.pooling=so": "train --config.model.pooling=softmax_mean",
+    "train --config.model.pooling so": "train --config.model.pooling softmax_mean",
+    "train --config.augment.enabled=f": "train --config.augment.enabled=false",
+    "evaluate --checkpoint l": "evaluate --checkpoint last",
+    "export --checkpoint=be": "export --checkpoint=best",
+    "predict --truth=fo": "predict --truth=folders",
     "report --model=open_clip:ViT-H-14/dfn": "report --model=open_clip:ViT-H-14/dfn5b",
     "weights ver": "weights verify",
     "weights get RN50x6": "weights get RN50x64",
@@ -40,6 +54,11 @@ START = {
     "bash": (["bash", "--norc", "--noprofile", "-i"], "source {script}\n"),
     "zsh": (["zsh", "-f", "-i"], "autoload -U compinit; compinit -u -D; source {script}\n"),
 }
+# makes standard input the terminal that controls the session, and becomes the shell
+CONTROL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 SHELLS = [
     pytest.param(
         name,
@@ -53,12 +72,19 @@ class Terminal:
     """A shell in a terminal."""
 
     def __init__(self, call: list[str], folder: Path):
-        pid, self._master = pty.fork()
-        if pid == 0:
-            os.chdir(folder)
-            os.environ.update(TERM="dumb", PS1="> ", COLUMNS="200", INPUTRC="/dev/null")
-            os.execvp(call[0], call)
-        self._pid = pid
+        self._master, theirs = pty.openpty()
+        settings = {"TERM": "dumb", "PS1": "> ", "COLUMNS": "200", "INPUTRC": "/dev/null"}
+        # a new process, as a process in which JAX has run cannot be forked
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", CONTROL, *call],
+            cwd=folder,
+            env={**os.environ, **settings},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
 
     def type(self, text: str, until: str, seconds: float = 20) -> str:
         """Types a text, and returns what the terminal shows once this is in it."""
@@ -72,7 +98,7 @@ class Terminal:
     def close(self) -> None:
         """Ends the shell."""
         os.close(self._master)
-        os.waitpid(self._pid, 0)
+        self._process.wait()
 
 
 @pytest.fixture(params=SHELLS)
@@ -99,6 +125,25 @@ def test_names_of_configs_are_those_that_can_be_read():
     found = scripts.configs()
     assert {one.partition(":")[0] for one in found} == set(config_flag.shipped())
     assert {"base_to_novel:hmdb51", "zero_shot:kinetics600", "video_folder"} <= set(found)
+
+
+def test_fields_are_completed_with_all_values_that_they_take():
+    settings, taken = build(RunConfig, scenes.get_config().to_dict()), {}
+    for field, about in described(RunConfig).items():
+        group, _, name = field.rpartition(".")
+        part = operator.attrgetter(group)(settings) if group else settings
+        if about.kind != "str" or not hasattr(part, name):
+            continue
+        try:
+            dataclasses.replace(part, **{name: "?"})
+        except UserError as error:
+            if found := re.search("expected one of (.*)", str(error)):
+                taken[field] = {word for word in found[1].split(", ") if word}
+    offered = {field: set(values) for field, values in scripts.FIELD_VALUES.items()}
+    # the only numbers
+    assert offered.pop("evaluate.spatial_views") == {"1", "3"}
+    assert len(offered) > 10
+    assert offered == taken
 
 
 def test_a_script_has_all_commands_and_runs_nothing_of_what_it_holds():

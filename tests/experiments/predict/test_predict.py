@@ -69,7 +69,6 @@ def request(folder=None, **changes) -> job.Request:
     return job.Request(**(fields | changes))
 
 
-@pytest.mark.slow
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     asked = request(
         tmp_path / "new", figures=str(tmp_path / "figures"), deterministic=True, check="full"
@@ -167,7 +166,6 @@ def test_a_terminal_is_reported_of_every_wait(model, videos, tmp_path, monkeypat
     assert any(line.startswith("predict: 4 of 4 videos, ") for line in lines)
 
 
-@pytest.mark.slow
 def test_windows_make_segments(model, videos, tmp_path, capsys):
     asked = request(tmp_path, window=1.0, frames=4, figures=str(tmp_path / "figures"))
     line = job.run(asked, [videos[2]], model)
@@ -210,7 +208,6 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     assert "video token: " in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_single_label_is_noted(model, videos, capsys):
     job.run(request(labels="hugging arm wrestling"), videos[:1], model)
     expected_text = (
@@ -236,7 +233,7 @@ def test_ten_thousand_labels(model, videos, tmp_path):
     "changes, message",
     [
         ({"stride": 2.0}, "--stride=2.0: is for windows"),
-        ({"window": 4.0, "stride": 9.0}, "stride=9.0`: expected seconds"),
+        ({"window": 4.0, "stride": 9.0}, "--stride=9.0: expected seconds"),
         ({"json": "out.txt"}, r"--json=out.txt: the name must end in \.json"),
         ({"csv": "folder.csv"}, "--csv=folder.csv: is a folder"),
         ({"report": "file"}, "--report=file: is a file"),

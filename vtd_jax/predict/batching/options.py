@@ -93,6 +93,8 @@ class Encoding:
             checked["workers"] = check_whole("workers", self.workers, "0 or more", least=0)
         if self.processes is not None:
             checked["processes"] = check_switch("processes", self.processes)
+        if self.download is not None:
+            checked["download"] = check_switch("download", self.download)
         check_choice("check", self.check, CHECKS)
         for name, value in checked.items():
             # the dataclass is frozen
