@@ -9,8 +9,10 @@ import pytest
 
 from support.small_model import LABELS, NONE, WORDS, small_model
 from support.video_files import make_video
-from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json, timeline
+from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json
 from vtd_jax.app.host_model import HostModel
+from vtd_jax.app.timelines.summary import timeline
+from vtd_jax.app.timelines.windows import NearestWords
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.timeline import Pictures, Windows
@@ -131,7 +133,8 @@ def test_a_timeline_is_the_predictors(tmp_path, settings):
         )
         moments = moments_of(predictor, path, plan)
         host = HostModel.of(predictor.model)
-        found = timeline(host, moments, texts_of(predictor, LABELS, words), plan)
+        texts = texts_of(predictor, LABELS, words)
+        found = timeline(host, moments, texts, plan, NearestWords())
         assert found.words == expected.words
         np.testing.assert_allclose(found.mean_scores, expected.mean_scores, **CLOSE)
         np.testing.assert_array_equal(found.top, expected.top)

@@ -13,7 +13,8 @@ from app.conftest import small_predictor
 from support.video_files import make_video
 from vtd_jax.app import encoding
 from vtd_jax.app.decoding import Decoder
-from vtd_jax.app.encoding import CANCELLED, DONE, FAILED, LAST, Encoder, Wanted
+from vtd_jax.app.encoding import Encoder
+from vtd_jax.app.jobs import CANCELLED, DONE, FAILED, LAST, QUEUED, Wanted
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.videos import Busy, Videos
 
@@ -70,6 +71,8 @@ def start(folder, predictor):
     def begin(decoder=None, models=None, **settings):
         videos, kept = Videos(folder), Kept()
         models = [predictor.on_devices] if models is None else models
+        # nobody listens where a test does not say so
+        settings = {"patience": PATIENCE} | settings
         encoder = Encoder(models, videos, kept, decoder=decoder, **settings)
         closing.extend([encoder, videos])
         return encoder, videos, kept
@@ -157,7 +160,7 @@ def test_cancelling_frees_the_worker(start):
     (videos.folder / "go").touch()
     assert over(second)[0] == DONE
     assert time.monotonic() - begun < PATIENCE
-    assert kept.get(first.wanted.keys[0]) is None
+    assert kept.get(first.job.wanted.keys[0]) is None
 
 
 def test_what_waits_is_cancelled_too(start):
@@ -174,17 +177,82 @@ def test_what_waits_is_cancelled_too(start):
 
 def test_a_job_of_two_clients_ends_when_both_have_left(start):
     encoder, videos, _ = start(Slow())
-    one = encoder.submit(wanted(videos, "one.mp4"))
-    assert encoder.submit(wanted(videos, "one.mp4")) is one
-    encoder.cancel(one)
-    assert one.now()[0] not in LAST
-    encoder.cancel(one)
-    assert one.now()[0] == CANCELLED
+    one, other = (encoder.submit(wanted(videos, "one.mp4")) for _ in range(2))
+    assert one.job is other.job
+    # whoever leaves twice takes nothing from others
+    for _ in range(2):
+        encoder.cancel(one)
+        assert one.now() == (CANCELLED, {})
+        assert other.now()[0] not in LAST
+    encoder.cancel(other)
+    assert other.now() == (CANCELLED, {})
     # whoever comes then has a job of their own
     again = encoder.submit(wanted(videos, "one.mp4"))
-    assert again is not one
+    assert again.job is not one.job
     (videos.folder / "go").touch()
     assert over(again)[0] == DONE
+
+
+def test_a_job_that_nobody_listens_to_ends(start):
+    encoder, videos, _ = start(Slow(), patience=0.2)
+    left, waits = (encoder.submit(wanted(videos, name)) for name in ("one.mp4", "two.mp4"))
+    with waits.heard(lambda: None):
+        # its page is closed, or it never asked
+        assert over(left) == (CANCELLED, {})
+        until(lambda: waits.now()[1].get("stage") == "decoding")
+        time.sleep(0.6)
+        assert waits.now()[0] not in LAST
+    assert over(waits) == (CANCELLED, {})
+    until(lambda: not encoder._live())
+    assert not videos._used
+
+
+def test_a_page_that_listens_again_keeps_its_job(start):
+    encoder, videos, _ = start(Slow(), patience=0.8)
+    ticket = encoder.submit(wanted(videos, "one.mp4"))
+    end = time.monotonic() + 2.5
+    while time.monotonic() < end:
+        with ticket.heard(lambda: None):
+            time.sleep(0.05)
+        time.sleep(0.1)
+    assert ticket.now()[0] not in LAST
+    with ticket.heard(lambda: None):
+        (videos.folder / "go").touch()
+        assert over(ticket)[0] == DONE
+
+
+def test_who_leaves_hears_so_while_others_go_on(start):
+    encoder, videos, _ = start(Slow(), patience=0.3)
+    one, other = (encoder.submit(wanted(videos, "one.mp4")) for _ in range(2))
+    told = []
+    with other.heard(lambda: None):
+        # the first page is closed: the second one keeps the job
+        until(lambda: one.left)
+        with one.heard(lambda: told.append(one.now())):
+            encoder.cancel(one)
+        assert told == [(CANCELLED, {})]
+        (videos.folder / "go").touch()
+        assert over(other)[0] == DONE
+
+
+def test_tickets_are_bounded(start, monkeypatch):
+    monkeypatch.setattr(encoding, "_TICKETS", 3)
+    encoder, videos, _ = start(Slow())
+    tickets = [encoder.submit(wanted(videos, "one.mp4")) for _ in range(3)]
+    with pytest.raises(Busy, match="too many clients"):
+        encoder.submit(wanted(videos, "two.mp4"))
+    encoder.cancel(tickets[1])
+    assert encoder.submit(wanted(videos, "two.mp4")).now()[0] == QUEUED
+    assert encoder.find(tickets[1].id) is None
+    assert encoder.find(tickets[0].id) is tickets[0]
+
+
+def test_a_process_without_work_ends(start, monkeypatch):
+    monkeypatch.setattr(encoding, "_IDLE", 0.2)
+    encoder, videos, _ = start()
+    assert over(encoder.submit(wanted(videos, "one.mp4")))[0] == DONE
+    until(lambda: encoder._processes is None)
+    assert over(encoder.submit(wanted(videos, "two.mp4")))[0] == DONE
 
 
 def test_a_crash_of_the_decoder_is_one_message(start):
@@ -232,7 +300,7 @@ def test_the_end_ends_what_runs(start):
     until(lambda: job.now()[0] == "progress")
     encoder.close()
     assert job.now()[0] == CANCELLED
-    assert not any("vtd-app-encode" in one.name for one in threading.enumerate())
+    assert not any("vtd-app" in one.name for one in threading.enumerate())
 
 
 def test_kept_features_are_bounded():

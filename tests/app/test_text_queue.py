@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from support.small_model import LABELS, NONE, WORDS, small_model
-from vtd_jax.app import text_queue
-from vtd_jax.app.text_queue import PageGone, TextQueue
-from vtd_jax.app.texts import KeptTexts
+from vtd_jax.app.text import queue as text_queue
+from vtd_jax.app.text.kept_texts import KeptTexts
+from vtd_jax.app.text.queue import PageGone, TextQueue
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 

@@ -9,10 +9,11 @@ from flax import nnx
 
 from support.helpers import SMALL, random_state
 from support.small_model import LABELS, NONE, WORDS, small_model
-from vtd_jax.app import text_programs, texts
-from vtd_jax.app.host_text import HostTexts
-from vtd_jax.app.text_programs import TextPrograms
-from vtd_jax.app.texts import KeptTexts
+from vtd_jax.app.text import kept_texts as texts
+from vtd_jax.app.text import programs as text_programs
+from vtd_jax.app.text.host_text import HostTexts
+from vtd_jax.app.text.kept_texts import KeptTexts
+from vtd_jax.app.text.programs import TextPrograms
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.clip.weights.params import clip_from_state
 from vtd_jax.errors import UserError

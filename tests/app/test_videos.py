@@ -1,6 +1,7 @@
 """Videos of the folder and uploads: nothing outside, nothing too large, nothing left behind."""
 
 import os
+import resource
 import subprocess
 import sys
 import time
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from vtd_jax.app import uploads
 from vtd_jax.app import videos as module
+from vtd_jax.app.uploads import Full
 from vtd_jax.app.videos import Busy, NoVideo, Videos
 from vtd_jax.errors import UserError
 
@@ -96,6 +99,54 @@ def test_an_upload_has_the_id_of_its_content():
         assert one.path.parent.stat().st_mode & 0o077 == 0
 
 
+def test_strangers_cannot_guess_each_others_uploads():
+    with Videos(strangers=True) as videos:
+        one, same = (put(videos, "x.mp4", b"content") for _ in range(2))
+        assert one.id != same.id
+        assert one.path != same.path
+        with Videos() as others:
+            guessed = put(others, "x.mp4", b"content").id
+        with pytest.raises(NoVideo):
+            videos.find(guessed)
+        # nor find them listed
+        assert videos.list() == ([], 0)
+
+
+def test_uploads_that_nobody_uses_go():
+    with Videos(seconds=0.2) as videos:
+        one, held = put(videos, "1.mp4", b"1"), put(videos, "2.mp4", b"2")
+        videos.hold(held)
+        time.sleep(0.3)
+        used = put(videos, "3.mp4", b"3")
+        assert videos.expire() == (one,)
+        assert not one.path.exists()
+        assert held.path.exists()
+        with pytest.raises(NoVideo):
+            videos.find(one.id)
+        videos.release(held)
+        assert videos.find(used.id) is used
+        assert videos.expire() == ()
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing():
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Videos() as videos:
+        kept = put(videos, "1.mp4", b"1")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
+        try:
+            for size in (2**20, 2**16 + 100):
+                with (
+                    pytest.raises(Full, match=r"^'2\.mp4': the server has no room for it"),
+                    videos.upload("2.mp4") as upload,
+                ):
+                    upload.write(b"x" * size)
+                    upload.finish()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert list(kept.path.parent.iterdir()) == [kept.path]
+        put(videos, "2.mp4", b"x" * 2**17)
+
+
 @pytest.mark.parametrize(
     "name", ["", "x.txt", "x", "x.mp4.html", ".mp4\n.html", "a/b", "x" * 5000 + ".mp4"]
 )
@@ -122,7 +173,7 @@ def test_a_name_decides_about_no_path(name, shown):
 
 
 def test_an_upload_that_fails_leaves_nothing(monkeypatch):
-    monkeypatch.setattr(module, "APP_UPLOAD_BYTES", 5)
+    monkeypatch.setattr(uploads, "APP_UPLOAD_BYTES", 5)
     with Videos() as videos:
         for content, said in ((b"123456", "more than 5 bytes"), (b"", "is empty")):
             with pytest.raises(UserError, match=said):

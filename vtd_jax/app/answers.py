@@ -1,4 +1,4 @@
-"""What encoded frames and texts say: the results of `Predictor.explain` and `timeline`, and JSON.
+"""What encoded frames and texts say: the results of `Predictor.explain`, and JSON.
 
 Nothing here is compiled, so that an edit of labels is answered at once.
 """
@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32
 
-from vtd_jax.app.host_model import HostModel, softmax
-from vtd_jax.predict.results import Explanation, Timeline, rounded
-from vtd_jax.predict.scoring import facts, finite
-from vtd_jax.predict.timeline import Pictures, Row, Summary, Window, WindowCutter, Windows
+from vtd_jax.app.host_model import HostModel
+from vtd_jax.predict.results import Explanation, rounded
+from vtd_jax.predict.scoring import facts
+from vtd_jax.predict.timeline import Pictures
 from vtd_jax.report.clip_page import keyframes
 from vtd_jax.video.clip import Clip
 from vtd_jax.video.codec.wholeness import VideoInfo
@@ -92,33 +92,6 @@ def explanation(
         vocabulary_is_labels=texts.own,
         unit="score" if model.config.pooling == "softmax_mean" else "logit",
     )
-
-
-def timeline(model: HostModel, moments: Moments, texts: Texts, plan: Windows) -> Timeline:
-    """What `Predictor.timeline` gives of a long video.
-
-    Args:
-      model: the part behind the towers.
-      moments: the frames, one every `plan.step` seconds.
-      texts: labels and vocabulary.
-      plan: how the video is cut.
-
-    Raises:
-      UserError: scores are not finite.
-    """
-    ids = model.nearest(moments.features, texts.word_codes, 1).ids[:, 0]
-    cutter, summary = WindowCutter(plan), Summary(texts.labels, plan)
-    for window in [*cutter.add(moments.features, ids), *cutter.last()]:
-        summary.add(_row(model, window, texts, plan))
-    return summary.timeline(moments.name, moments.info, moments.pictures)
-
-
-def _row(model: HostModel, window: Window, texts: Texts, plan: Windows) -> Row:
-    token = model.token(window.features, window.ids, texts.word_codes)
-    parts = model.parts(window.features, texts.codes, texts.word_codes[token.ids])
-    scores = softmax(finite(parts.logits, "a window"), 0).astype(np.float32)
-    middle = (window.first + plan.frames / 2) * plan.step
-    return Row(middle, scores, texts.words[token.ids[0]])
 
 
 def explanation_json(result: Explanation, shown: int) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """The queue of videos: one at a time is decoded in a process of its own, and encoded in parts."""
 
-import contextlib
 import dataclasses
-import secrets
 import threading
+import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -14,83 +13,28 @@ from jaxtyping import Float32, UInt8
 
 from vtd_jax.app.answers import Moments
 from vtd_jax.app.decoding import ClipWanted, Decoder, MomentsWanted, More, Some
+from vtd_jax.app.jobs import CANCELLED, DONE, FAILED, PROGRESS, QUEUED, Job, Ticket, Wanted
 from vtd_jax.app.kept import Kept, Key
-from vtd_jax.app.videos import Busy, Video, Videos
+from vtd_jax.app.videos import Busy, Videos
 from vtd_jax.errors import UserError
 from vtd_jax.predict.device_model import DeviceModel
 from vtd_jax.predict.job import Encoded
 from vtd_jax.predict.timeline import Pictures
 from vtd_jax.terminal import warn
-from vtd_jax.untrusted.limits import APP_DECODE_SECONDS, APP_JOBS, APP_MOMENTS
+from vtd_jax.untrusted.limits import APP_DECODE_SECONDS, APP_JOBS, APP_MOMENTS, APP_SILENT_SECONDS
 from vtd_jax.video.clip import Clip
 from vtd_jax.video.clips.processes import Processes
 
 # frames of a part on a CPU: after each there is progress, or an end
 _PART = 4
-# jobs that are finished and can still be asked for
-_FINISHED = 500
-QUEUED, PROGRESS, DONE, FAILED, CANCELLED = "queued", "progress", "done", "failed", "cancelled"
-LAST = (DONE, FAILED, CANCELLED)
+# clients of jobs, those included whose jobs are finished and can still be asked for
+_TICKETS = 1000
+# seconds from look to look at what nobody waits for, and of a process without work
+_LOOK, _IDLE = 1.0, 60.0
 
 
 class _Cancelled(Exception):
     """Nobody wants the job any more."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """What a job makes.
-
-    Attributes:
-      video: to encode.
-      keys: what is kept of it in the end, one for each model, in the order of the models.
-    """
-
-    video: Video
-    keys: tuple[Key, ...]
-
-
-class Job:
-    """A video in the queue.
-
-    Attributes:
-      id: 32 hexadecimal digits.
-      wanted: what it makes.
-      clients: that want it.
-      event, data: where it stands: one of the names above, and what is said with it.
-    """
-
-    def __init__(self, wanted: Wanted):
-        self.id, self.wanted, self.clients = secrets.token_hex(16), wanted, 1
-        self.event, self.data = QUEUED, {"ahead": 0}
-        self._listeners: list[Callable[[], None]] = []
-        self._lock = threading.Lock()
-
-    def tell(self, event: str, **data: Any) -> None:
-        """Says where it stands now; nothing comes after the last event."""
-        with self._lock:
-            if self.event in LAST:
-                return
-            self.event, self.data = event, data
-            listeners = [*self._listeners]
-        for listener in listeners:
-            listener()
-
-    def now(self) -> tuple[str, dict[str, Any]]:
-        """Where it stands."""
-        with self._lock:
-            return self.event, self.data
-
-    @contextlib.contextmanager
-    def heard(self, listener: Callable[[], None]) -> Iterator[None]:
-        """Calls a function, from any thread, after every change."""
-        with self._lock:
-            self._listeners.append(listener)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._listeners.remove(listener)
 
 
 class Encoder:
@@ -102,6 +46,7 @@ class Encoder:
         videos: Videos,
         kept: Kept,
         seconds: float = APP_DECODE_SECONDS,
+        patience: float = APP_SILENT_SECONDS,
         decoder: Callable[[Any], Any] | None = None,
     ):
         """
@@ -110,18 +55,23 @@ class Encoder:
           videos: which may be removed while they are not read.
           kept: where results go.
           seconds: that decoding a clip, or a part of a timeline, may take.
+          patience: seconds after which a client that does not listen has left its job.
           decoder: what the process does, importable by name; for tests.
         """
         self._models, self._videos, self._kept = models, videos, kept
         self._seconds, self._decoder = seconds, decoder
+        self._patience = patience
         self._waiting: deque[Job] = deque()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._tickets: OrderedDict[str, Ticket] = OrderedDict()
         self._running: Job | None = None
+        self._idle_since = time.monotonic()
         self._processes: Processes | None = None
         self._late = self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, daemon=True, name="vtd-app-encode")
         self._thread.start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True, name="vtd-app-watch")
+        self._watcher.start()
 
     def warm_up(self) -> None:
         """Compiles the program that encodes frames."""
@@ -129,66 +79,88 @@ class Encoder:
             shape = (_part(model), model.size, model.size, 3)
             np.asarray(model.start(np.zeros(shape, np.uint8), shape[0]))
 
-    def submit(self, wanted: Wanted) -> Job:
+    def submit(self, wanted: Wanted) -> Ticket:
         """Queues a job; one that is wanted already is shared.
 
         Raises:
-          Busy: too many videos wait.
+          Busy: too many videos wait, or too many clients.
         """
         with self._changed:
-            for job in [*self._waiting, *([self._running] if self._running else [])]:
-                if job.wanted == wanted and job.clients > 0:
-                    job.clients += 1
-                    return job
-            if len(self._waiting) >= APP_JOBS:
+            shared = (job for job in self._live() if job.wanted == wanted and job.is_wanted)
+            job = next(shared, None) or Job(wanted)
+            kept = all(self._kept.get(key) is not None for key in wanted.keys)
+            is_new = job not in self._live() and not kept
+            if is_new and len(self._waiting) >= APP_JOBS:
                 raise Busy(f"{len(self._waiting)} videos wait to be encoded; try again later")
-            job = Job(wanted)
-            self._jobs[job.id] = job
-            while len(self._jobs) > _FINISHED + APP_JOBS:
-                self._jobs.popitem(last=False)
-            if all(self._kept.get(key) is not None for key in wanted.keys):
-                job.tell(DONE)
-            else:
+            self._forget()
+            ticket = job.join()
+            self._tickets[ticket.id] = ticket
+            if is_new:
                 self._videos.hold(wanted.video)
                 self._waiting.append(job)
                 self._count()
-                self._changed.notify()
-        return job
+                self._changed.notify_all()
+            elif kept:
+                job.tell(DONE)
+        return ticket
 
-    def find(self, number: str) -> Job | None:
-        """The job of an id; None for an unknown one."""
+    def find(self, number: str) -> Ticket | None:
+        """The ticket of an id; None for an unknown one."""
         with self._changed:
-            return self._jobs.get(number)
+            return self._tickets.get(number)
 
-    def cancel(self, job: Job) -> None:
-        """One client less wants a job; without any it ends, and its worker is free."""
+    def cancel(self, ticket: Ticket) -> None:
+        """A client leaves its job, which ends without any, and its worker is free."""
         with self._changed:
-            job.clients -= 1
-            if job.clients > 0 or job.event in LAST:
-                return
-            if job is self._running:
-                self._stop()
-            elif job in self._waiting:
-                self._waiting.remove(job)
-                self._videos.release(job.wanted.video)
-                self._count()
-        job.tell(CANCELLED)
+            ticket.left = True
+            if not ticket.job.is_wanted:
+                self._end(ticket.job)
+        ticket.call()
 
     def close(self) -> None:
         """Ends the work."""
         with self._changed:
             self._closed = True
-            if self._running is not None:
-                self._running.clients = 0
+            for job in self._live():
+                self._end(job)
             self._stop()
-            self._changed.notify()
+            self._changed.notify_all()
         self._thread.join()
+        self._watcher.join()
 
     def __enter__(self) -> "Encoder":
         return self
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    def _live(self) -> list[Job]:
+        """The jobs that run or wait."""
+        return [*([self._running] if self._running else []), *self._waiting]
+
+    def _forget(self) -> None:
+        """Makes room for a ticket: the first ones go whose jobs are over, or who have left.
+
+        Raises:
+          Busy: there is none.
+        """
+        if len(self._tickets) < _TICKETS:
+            return
+        over = (one.id for one in self._tickets.values() if one.left or one.job.is_over)
+        if (number := next(over, None)) is None:
+            raise Busy("too many clients wait for videos; try again later")
+        del self._tickets[number]
+
+    def _end(self, job: Job) -> None:
+        """Ends a job that nobody wants, or that the end of the server ends."""
+        # before its process ends, whose end would else be its failure
+        job.tell(CANCELLED)
+        if job is self._running:
+            self._stop()
+        elif job in self._waiting:
+            self._waiting.remove(job)
+            self._videos.release(job.wanted.video)
+            self._count()
 
     def _stop(self) -> None:
         """Ends the process that decodes."""
@@ -199,6 +171,30 @@ class Encoder:
     def _count(self) -> None:
         for ahead, job in enumerate(self._waiting, start=1 if self._running else 0):
             job.tell(QUEUED, ahead=ahead)
+
+    def _watch(self) -> None:
+        """Ends what nobody waits for: jobs, the process after its last job, and old uploads."""
+        while True:
+            with self._changed:
+                if self._closed:
+                    return
+                live = self._live()
+                silent = [
+                    one
+                    for one in self._tickets.values()
+                    if one.job in live and not one.left and one.silence() > self._patience
+                ]
+                if live:
+                    self._idle_since = time.monotonic()
+                elif time.monotonic() - self._idle_since > _IDLE:
+                    self._stop()
+            for one in silent:
+                self.cancel(one)
+            for video in self._videos.expire():
+                self._kept.drop(video.id)
+            with self._changed:
+                if not self._closed:
+                    self._changed.wait(min(_LOOK, self._patience / 4))
 
     def _work(self) -> None:
         while True:
@@ -214,6 +210,7 @@ class Encoder:
             self._videos.release(job.wanted.video)
             with self._changed:
                 self._running = None
+                self._idle_since = time.monotonic()
                 self._count()
 
     def _finish(self, job: Job) -> None:
@@ -226,11 +223,12 @@ class Encoder:
                 self._kept.put(key, one)
             job.tell(DONE)
         except _Cancelled:
-            job.tell(CANCELLED)
+            # whoever ended it has said so
+            return
         except UserError as error:
             text = str(error).replace(str(wanted.video.path), wanted.video.name)
-            event = FAILED if job.clients > 0 else CANCELLED
-            job.tell(event, **({"error": text} if event == FAILED else {}))
+            # nothing comes after the last event of one that was ended meanwhile
+            job.tell(FAILED, error=text)
         except Exception as error:
             # the thread must live; what it was is for the terminal
             warn(f"{wanted.video.name}: {type(error).__name__}: {error}")
@@ -331,7 +329,7 @@ class Encoder:
                 self._stop()
 
     def _check(self, job: Job) -> None:
-        if job.clients <= 0:
+        if job.is_over:
             raise _Cancelled
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float, Float32, Int32
+from jaxtyping import Float, Float32, Int, Int32
 
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.ties import TIE
@@ -176,14 +176,41 @@ class HostModel:
             logits = self.scale * (unit(mean) @ unit(codes).T)[0]
         else:
             cosines, weight = self.scale * (unit(fused) @ unit(codes).T), even
-            logs = cosines - _log_sum(cosines, 1)[:, None]
+            logs = cosines - log_sum(cosines, 1)[:, None]
             contribution = even * np.exp(logs)
-            logits = _log_sum(logs, 0) - np.log(np.float32(len(features)))
+            logits = log_sum(logs, 0) - np.log(np.float32(len(features)))
         change = None
         if attention is not None:
             moved = np.linalg.norm(fused - features, axis=1)
             change = moved / np.linalg.norm(features, axis=1)
         return HostParts(logits, confidence, weight, contribution, attention, change)
+
+    def fused(
+        self,
+        features: Float32[np.ndarray, "n d"],
+        words: Float32[np.ndarray, "v d"],
+        where: Int[np.ndarray, "w t"],
+        tokens: Int[np.ndarray, "w m"],
+    ) -> Float32[np.ndarray, "w t d"]:
+        """Frames of several windows with the video tokens in them.
+
+        Args:
+          features: of frames, raw.
+          words: codes of words, raw.
+          where: the frames of every window.
+          tokens: the words of every window's video token.
+        """
+        # of a frame and of a word once, in however many windows they are
+        k, v = (self._heads(name, words) for name in "kv")
+        if tokens.shape[1] == 1:
+            # all of the attention is at one word, which is the same for all frames
+            return features[where] + self._behind(v.reshape(len(v), -1))[tokens]
+        q = self._heads("q", features)[where]
+        scores = np.einsum("wthc,wnhc->whtn", q, k[tokens], optimize=True)
+        attention = softmax(scores * np.float32(q.shape[-1] ** -0.5), 3)
+        mixed = np.einsum("whtn,wnhc->wthc", attention, v[tokens], optimize=True)
+        flat = self._behind(mixed.reshape(-1, features.shape[1]))
+        return features[where] + flat.reshape(*where.shape, -1)
 
     def _fused(
         self, features: np.ndarray, tokens: np.ndarray
@@ -191,20 +218,18 @@ class HostModel:
         """Frames with their video token in them, and their attention to its words."""
         if self.fusion is None:
             return features, None
-        heads = self.config.fusion_heads
-
-        def split(x: np.ndarray) -> np.ndarray:
-            return x.reshape(len(x), heads, -1)
-
-        q, k, v = (
-            split(self._dense("q", features)),
-            *(split(self._dense(name, tokens)) for name in "kv"),
-        )
+        q, k, v = self._heads("q", features), *(self._heads(name, tokens) for name in "kv")
         scores = np.einsum("thc,nhc->htn", q, k) * np.float32(q.shape[-1] ** -0.5)
         attention = softmax(scores, 2)
         mixed = np.einsum("htn,nhc->thc", attention, v).reshape(features.shape)
-        hidden = np.maximum(self._dense("fc1", self._dense("out", mixed)), 0)
-        return features + self._dense("fc2", hidden), attention.mean(axis=0)
+        return features + self._behind(mixed), attention.mean(axis=0)
+
+    def _heads(self, name: str, x: np.ndarray) -> np.ndarray:
+        return self._dense(name, x).reshape(len(x), self.config.fusion_heads, -1)
+
+    def _behind(self, mixed: np.ndarray) -> np.ndarray:
+        """What fusion adds, of what the attention mixed."""
+        return self._dense("fc2", np.maximum(self._dense("fc1", self._dense("out", mixed)), 0))
 
     def _dense(self, name: str, x: np.ndarray) -> np.ndarray:
         assert self.fusion is not None
@@ -223,7 +248,8 @@ def softmax(x: Float[np.ndarray, "*any"], axis: int) -> Float[np.ndarray, "*any"
     return powers / powers.sum(axis=axis, keepdims=True)
 
 
-def _log_sum(x: np.ndarray, axis: int) -> np.ndarray:
+def log_sum(x: Float[np.ndarray, "*any"], axis: int) -> Float[np.ndarray, "*fewer"]:
+    """The log of the sum of powers over one axis, without overflow."""
     most = x.max(axis=axis, keepdims=True)
     return np.squeeze(most, axis) + np.log(np.exp(x - most).sum(axis=axis))
 

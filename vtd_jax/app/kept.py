@@ -58,6 +58,12 @@ class Kept:
             while self._bytes > self._most and len(self._all) > 1:
                 self._bytes -= _bytes(self._all.popitem(last=False)[1])
 
+    def drop(self, video: str) -> None:
+        """Forgets a video that is gone."""
+        with self._lock:
+            for key in [key for key in self._all if key.video == video]:
+                self._bytes -= _bytes(self._all.pop(key))
+
     def rows(self, video: str, model: int) -> dict[int, Float32[np.ndarray, " d"]]:
         """Features by the index of their frame, of all clips of a video."""
         with self._lock:

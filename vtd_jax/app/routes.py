@@ -13,10 +13,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vtd_jax.app.encoding import DONE, FAILED, LAST, Job
 from vtd_jax.app.guard import PAGE_POLICY, UPLOAD, Refused
+from vtd_jax.app.jobs import DONE, FAILED, LAST, Ticket
 from vtd_jax.app.requests import Asked, Encode, Words, parse, serial_of
 from vtd_jax.app.service import NotEncoded, Service, answer
+from vtd_jax.app.uploads import NO_ROOM, Full
 from vtd_jax.app.videos import Busy, NoVideo
 from vtd_jax.errors import UserError
 from vtd_jax.outputs import file_stem
@@ -26,6 +27,11 @@ from vtd_jax.terminal import warn
 
 # seconds after which a silent stream shows that it lives
 _PING = 15.0
+# milliseconds after which a browser connects again to a stream that broke off: before the job ends
+# for want of listeners
+_RETRY = b"retry: 1000\n\n"
+_FAILED = "the server failed; its terminal says more"
+_NO_ROOM = "the server has no room left on its disk; try again later"
 
 
 class Routes:
@@ -96,18 +102,20 @@ class Routes:
     async def encode(self, request: Request) -> Response:
         """Queues a video."""
         asked = parse(await request.body(), Encode)
-        job = await _in_thread(self._service.encode, asked)
-        return _json({"job": job.id}, 202)
+        ticket = await _in_thread(self._service.encode, asked)
+        return _json({"job": ticket.id}, 202)
 
     async def cancel(self, request: Request) -> Response:
         """Cancels a job."""
-        await _in_thread(self._service.encoder.cancel, self._job(request))
+        await _in_thread(self._service.encoder.cancel, self._ticket(request))
         return Response(status_code=204)
 
     async def events(self, request: Request) -> Response:
         """Where a job stands, until its end."""
-        stream = self._events(self._job(request))
-        return StreamingResponse(stream, media_type="text/event-stream")
+        stream = self._events(self._ticket(request))
+        # proxies would collect it
+        headers = {"x-accel-buffering": "no"}
+        return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
 
     async def words(self, request: Request) -> Response:
         """Encodes words ahead."""
@@ -144,17 +152,17 @@ class Routes:
         text = await _in_thread(self._service.python, asked)
         return Response(text, media_type="text/plain; charset=utf-8")
 
-    def _job(self, request: Request) -> Job:
-        job = self._service.encoder.find(request.path_params["id"])
-        if job is None:
+    def _ticket(self, request: Request) -> Ticket:
+        ticket = self._service.encoder.find(request.path_params["id"])
+        if ticket is None:
             raise NoVideo("job: there is none of this id (any more); encode the video again")
-        return job
+        return ticket
 
     async def _results(self, request: Request) -> tuple[Asked, list[Explanation | Timeline]]:
         asked = parse(await request.body(), Asked)
         return asked, await self._service.results(asked, request.is_disconnected)
 
-    async def _events(self, job: Job) -> AsyncIterator[bytes]:
+    async def _events(self, ticket: Ticket) -> AsyncIterator[bytes]:
         loop, changed = asyncio.get_running_loop(), asyncio.Event()
 
         def listener() -> None:
@@ -163,10 +171,11 @@ class Routes:
                 loop.call_soon_threadsafe(changed.set)
 
         told: Any = None
-        with job.heard(listener):
+        yield _RETRY
+        with ticket.heard(listener):
             while not self.closing.is_set():
                 changed.clear()
-                now = event, data = job.now()
+                now = event, data = ticket.now()
                 if now == told:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._either(changed), _PING)
@@ -176,7 +185,7 @@ class Routes:
                 told = now
                 if event == DONE:
                     try:
-                        data = await _in_thread(self._service.finished, job)
+                        data = await _in_thread(self._service.finished, ticket.job)
                     except UserError as error:
                         event, data = FAILED, {"error": str(error)}
                 yield f"event: {event}\ndata: {json.dumps(data)}\n\n".encode()
@@ -212,12 +221,18 @@ def _told(route: Route) -> Route:
             status, body = 409, {"error": str(error), "encode": True}
         except Busy as error:
             status, body = 429, {"error": str(error)}
+        except Full as error:
+            status, body = 507, {"error": str(error)}
         except UserError as error:
             status, body = 422, {"error": str(error)}
+        except OSError as error:
+            warn(f"{request.url.path}: {error}")
+            full = error.errno in NO_ROOM
+            status, body = (507, {"error": _NO_ROOM}) if full else (500, {"error": _FAILED})
         except Exception as error:
             # one line, and the others go on
             warn(f"{request.url.path}: {type(error).__name__}: {error}")
-            status, body = 500, {"error": "the server failed; its terminal says more"}
+            status, body = 500, {"error": _FAILED}
         # what a route has read is kept; what it has not is not read now
         if isinstance(read := getattr(request, "_body", None), bytes):
             body["serial"] = serial_of(read)

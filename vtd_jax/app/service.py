@@ -14,14 +14,17 @@ import threadpoolctl
 from flax import nnx
 
 import vtd_jax
-from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json, timeline
-from vtd_jax.app.encoding import Encoder, Job, Wanted
+from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json
+from vtd_jax.app.encoding import Encoder
 from vtd_jax.app.host_model import HostModel
+from vtd_jax.app.jobs import Job, Ticket, Wanted
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.python_lines import python_lines
 from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
-from vtd_jax.app.text_queue import Gone, TextQueue
-from vtd_jax.app.texts import KeptTexts
+from vtd_jax.app.text.kept_texts import KeptTexts
+from vtd_jax.app.text.queue import Gone, TextQueue
+from vtd_jax.app.timelines.summary import timeline
+from vtd_jax.app.timelines.windows import NearestWords
 from vtd_jax.app.videos import Videos
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
@@ -54,6 +57,7 @@ class _Model:
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
         self.host, self.texts = HostModel.of(predictor.model), KeptTexts(predictor.model)
+        self.nearest = NearestWords()
         self._pool = ThreadPoolExecutor(self.texts.workers, "vtd-app-texts")
         self.queue = TextQueue(self.texts, self._pool)
 
@@ -141,8 +145,8 @@ class Service:
             },
         }
 
-    def encode(self, asked: Encode) -> Job:
-        """Queues a video.
+    def encode(self, asked: Encode) -> Ticket:
+        """Queues a video; the client's share in the job.
 
         Raises:
           NoVideo: there is none of this id.
@@ -257,7 +261,7 @@ class Service:
         if isinstance(one, Moments):
             assert asked.window is not None
             plan = Windows(asked.frames, asked.window, asked.stride, asked.threshold)
-            return timeline(host, one, texts, plan)
+            return timeline(host, one, texts, plan, model.nearest)
         bias = model.predictor.on_devices.logit_bias
         return explanation(host, one.clip, one.features, texts, bias)
 

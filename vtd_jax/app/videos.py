@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import os
 import secrets
@@ -11,14 +12,14 @@ import threading
 import time
 from collections import OrderedDict
 from pathlib import Path
-from typing import BinaryIO
 
+from vtd_jax.app.uploads import Upload
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
 from vtd_jax.printable import brief, utf8
 from vtd_jax.untrusted.limits import (
     APP_LISTED,
-    APP_UPLOAD_BYTES,
+    APP_UPLOAD_SECONDS,
     APP_UPLOADING,
     APP_UPLOADS,
     APP_UPLOADS_BYTES,
@@ -92,8 +93,21 @@ class Videos:
       folder: of videos; None for uploads only.
     """
 
-    def __init__(self, folder: Path | None = None):
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        strangers: bool = False,
+        seconds: float = APP_UPLOAD_SECONDS,
+    ):
+        """
+        Args:
+          folder: see above.
+          strangers: whether clients do not know each other: then the id of an upload is one that
+            nobody can guess, and the same content of two clients are two uploads.
+          seconds: after which an upload that nobody uses goes.
+        """
+        self.folder, self._strangers, self._seconds = folder, strangers, seconds
         self._root = None if folder is None else os.path.realpath(folder)
         self._temporary = Path(tempfile.mkdtemp(prefix="vtd_app_"))
         # also after a kill, which no handler sees
@@ -105,6 +119,7 @@ class Videos:
             start_new_session=True,
         )
         self._uploads: OrderedDict[str, Video] = OrderedDict()
+        self._used_at: dict[str, float] = {}
         self._used: dict[str, int] = {}
         self._listed: dict[str, Video] = {}
         self._listed_at, self._uploading = -_FRESH, 0
@@ -126,7 +141,7 @@ class Videos:
         """
         with self._lock:
             if (found := self._uploads.get(number)) is not None:
-                self._uploads.move_to_end(number)
+                self._use(number)
                 return found
             found = self._listed.get(number)
         if found is None:
@@ -137,7 +152,7 @@ class Videos:
             raise NoVideo("video: it is not here (any more); choose or drop it again")
         return found
 
-    def upload(self, name: str) -> "Upload":
+    def upload(self, name: str) -> Upload[Video]:
         """Begins an upload.
 
         Args:
@@ -156,31 +171,23 @@ class Videos:
             if self._uploading >= APP_UPLOADING:
                 raise Busy(f"{self._uploading} uploads are on their way; try again later")
             self._uploading += 1
-        ending = os.path.splitext(shown)[1].lower()
-        return Upload(self, shown, self._temporary / f"{secrets.token_hex(16)}{ending}")
+        path = self._temporary / f"{secrets.token_hex(16)}{os.path.splitext(shown)[1].lower()}"
+        try:
+            return Upload(shown, path, functools.partial(self._add, shown, path), self._ended)
+        except BaseException:
+            self._ended()
+            raise
 
-    def add(self, name: str, path: Path, digest: str, size: int) -> Video:
-        """Takes a finished upload; the least recently used ones go where there are too many.
-
-        Args:
-          name: as people know it.
-          path: of its file, in the temporary folder.
-          digest: of its content, its id.
-          size: bytes.
-        """
+    def expire(self) -> tuple[Video, ...]:
+        """Removes uploads that nobody has used for long; these."""
+        now = time.monotonic()
         with self._lock:
-            if (found := self._uploads.get(digest)) is not None:
-                remove_tree(path)
-                self._uploads.move_to_end(digest)
-                return found
-            self._uploads[digest] = video = Video(digest, name, path, size)
-            self._let_go(digest)
-        return video
-
-    def ended(self) -> None:
-        """An upload is finished, or failed."""
-        with self._lock:
-            self._uploading -= 1
+            old = [
+                number
+                for number, at in self._used_at.items()
+                if now - at > self._seconds and number not in self._used
+            ]
+            return tuple(self._remove(number) for number in old)
 
     def hold(self, video: Video) -> None:
         """Keeps an upload while it is being read; `release` ends that."""
@@ -193,6 +200,8 @@ class Videos:
             self._used[video.id] -= 1
             if not self._used[video.id]:
                 del self._used[video.id]
+            if video.id in self._uploads:
+                self._use(video.id)
 
     def close(self) -> None:
         """Removes the uploads."""
@@ -207,13 +216,41 @@ class Videos:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def _add(self, name: str, path: Path, digest: str, size: int) -> Video:
+        """Takes a finished upload; the least recently used ones go where there are too many."""
+        # among clients that know each other the same content is the same video
+        number = secrets.token_hex(16) if self._strangers else digest
+        with self._lock:
+            if (found := self._uploads.get(number)) is not None:
+                remove_tree(path)
+                self._use(number)
+                return found
+            self._uploads[number] = video = Video(number, name, path, size)
+            self._use(number)
+            self._let_go(number)
+        return video
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._uploading -= 1
+
     def _let_go(self, newest: str) -> None:
         for number in [*self._uploads]:
             total = sum(video.bytes for video in self._uploads.values())
             if len(self._uploads) <= APP_UPLOADS and total <= APP_UPLOADS_BYTES:
                 return
             if number != newest and number not in self._used:
-                remove_tree(self._uploads.pop(number).path, must=False)
+                self._remove(number)
+
+    def _use(self, number: str) -> None:
+        self._uploads.move_to_end(number)
+        self._used_at[number] = time.monotonic()
+
+    def _remove(self, number: str) -> Video:
+        video = self._uploads.pop(number)
+        del self._used_at[number]
+        remove_tree(video.path, must=False)
+        return video
 
     def _look(self) -> None:
         """Lists the folder, unless it was just listed."""
@@ -245,46 +282,3 @@ class Videos:
             return False
         real = os.path.realpath(path)
         return os.path.commonpath([real, self._root]) == self._root and is_regular(real)
-
-
-class Upload:
-    """An upload on its way; a context manager, at whose end what is not finished is removed."""
-
-    def __init__(self, videos: Videos, name: str, path: Path):
-        self._videos, self._name, self._path = videos, name, path
-        self._file: BinaryIO = path.open("xb")
-        self._digest = hashlib.blake2b(digest_size=16, person=b"upload")
-        self._size, self._finished = 0, False
-
-    def write(self, part: bytes) -> None:
-        """The next part of the file.
-
-        Raises:
-          UserError: the file is too large.
-        """
-        self._size += len(part)
-        if self._size > APP_UPLOAD_BYTES:
-            raise UserError(f"{brief(self._name)}: more than {APP_UPLOAD_BYTES:,} bytes")
-        self._digest.update(part)
-        self._file.write(part)
-
-    def finish(self) -> Video:
-        """The video, once all of it was written.
-
-        Raises:
-          UserError: there was nothing in it.
-        """
-        if not self._size:
-            raise UserError(f"{brief(self._name)}: is empty")
-        self._file.close()
-        self._finished = True
-        return self._videos.add(self._name, self._path, self._digest.hexdigest(), self._size)
-
-    def __enter__(self) -> "Upload":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._file.close()
-        if not self._finished:
-            remove_tree(self._path, must=False)
-        self._videos.ended()

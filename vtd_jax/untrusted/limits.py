@@ -133,9 +133,17 @@ APP_LISTED = 20_000
 # bytes of encoded videos in memory, the least recently used go; frames of a timeline
 APP_KEPT_BYTES = 2**29
 APP_MOMENTS = 50_000
+# of a timeline: confidences of frames in windows for labels, each of which takes nanoseconds; and
+# segments of an answer
+APP_CONFIDENCES = 2**29
+APP_SEGMENTS = 20_000
 # videos that wait to be encoded; seconds that decoding a clip, or a part of a timeline, may take
 APP_JOBS = 100
 APP_DECODE_SECONDS = 120
+# seconds after which a page that does not listen to its job has left it; after which an upload
+# that nobody uses goes
+APP_SILENT_SECONDS = 10
+APP_UPLOAD_SECONDS = 3600
 # connections at once; seconds in which a part of a body comes, and bytes a second of a whole one
 APP_CONNECTIONS = 256
 APP_PATIENCE_SECONDS = 20

@@ -11,7 +11,7 @@ from concurrent.futures import Executor
 import numpy as np
 from jaxtyping import Float32
 
-from vtd_jax.app.texts import KeptTexts
+from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.errors import UserError
 
 # texts that a worker takes at once, and that a client has in the queue at once

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32
 
-from vtd_jax.app.host_text import HostTexts
-from vtd_jax.app.text_programs import TextPrograms
+from vtd_jax.app.text.host_text import HostTexts
+from vtd_jax.app.text.programs import TextPrograms
 from vtd_jax.model.vtd_clip import VTDCLIP
 
 # bytes of single codes, and tables of codes of whole lists

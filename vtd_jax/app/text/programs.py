@@ -8,7 +8,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 
-from vtd_jax.app.host_text import Batch
+from vtd_jax.app.text.host_text import Batch
 from vtd_jax.model.vtd_clip import VTDCLIP
 
 # texts of a program, and its positions: few programs, so that no edit waits for a compiler
