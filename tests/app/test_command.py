@@ -24,18 +24,22 @@ pytestmark = [pytest.mark.command, pytest.mark.slow]
 class Running:
     """A server in a process of its own; `stop` ends it by a signal."""
 
-    def __init__(self, *arguments: object):
+    def __init__(self, *arguments: object, host: str = r"127\.0\.0\.1", **variables: str):
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
+        environment |= variables
         call = [sys.executable, "-m", "experiments.app", *map(str, arguments)]
         pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.process = subprocess.Popen(call, cwd=ROOT, env=environment, **pipes)
         self.address = self.process.stdout.readline().strip()
-        found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)/\?token=([\w-]+)", self.address)
-        assert found, self.address + self.process.stderr.read()
-        self.port, self.token = int(found[1]), found[2]
+        found = re.fullmatch(rf"http://{host}:(\d+)/(?:\?token=([\w-]+))?", self.address)
+        if not found:
+            self.process.kill()
+            raise AssertionError(self.address + self.process.stderr.read())
+        self.port, self.token = int(found[1]), found[2] or ""
 
     def ask(self, method: str, path: str, body: bytes = b"", **headers: str):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        place = self.address.removeprefix("http://").partition("/")[0].rpartition(":")[0]
+        connection = http.client.HTTPConnection(place.strip("[]"), self.port, timeout=60)
         try:
             given = {"X-VTD-Token": self.token} | headers
             connection.request(method, path, body, given)
@@ -68,6 +72,32 @@ def running(tmp_path):
     if server.process.poll() is None:
         server.process.kill()
         server.process.communicate()
+
+
+def _until(condition, patience: float = 60.0) -> None:
+    end = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def _children(process: int) -> list[int]:
+    """Processes that a process has started, and which run."""
+    tasks = Path(f"/proc/{process}/task").glob("*/children")
+    return [int(one) for task in tasks for one in task.read_text().split()]
+
+
+def _listening_to(server: Running, job: str, event: bytes) -> socket.socket:
+    """A stream of events, of which this one has come."""
+    stream = socket.create_connection(("127.0.0.1", server.port), timeout=60)
+    head = f"GET /encode/{job}/events HTTP/1.1\r\nHost: localhost\r\nX-VTD-Token: {server.token}"
+    stream.sendall(head.encode() + b"\r\n\r\n")
+    found = b""
+    while b"event: " + event not in found:
+        part = stream.recv(65536)
+        assert part, found
+        found += part
+    return stream
 
 
 def _left() -> set[str]:
@@ -113,10 +143,71 @@ def test_ctrl_c_ends_streams_and_uploads(running, tmp_path):
     assert len(_left() - before) == 0
 
 
-def test_sigterm_ends_it_too(running):
-    code, _, errors = running.stop(signal.SIGTERM)
-    assert code == 0, errors
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_signals_end_it_during_an_encode(tmp_path, number):
+    make_video(tmp_path / "long.mp4", 300, rate=10)
+    before = _left()
+    server = Running("--model=tiny", tmp_path)
+    (video,) = server.json("GET", "/videos")["videos"]
+    asked = {"video": video["id"], "frames": 4, "window": 0.5}
+    job = server.json("POST", "/encode", asked)["job"]
+    stream = _listening_to(server, job, b"progress")
+    children = _children(server.process.pid)
+    assert children
+    code, said, errors = server.stop(number)
+    assert (code, said) == (0, "the page is closed, uploads are removed\n"), errors
     assert "Traceback" not in errors
+    stream.close()
+    assert _left() == before
+    _until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
+
+
+def test_a_second_server_at_its_port_is_one_line(running):
+    done = small_run.command("app", f"--port={running.port}")
+    assert done.returncode == 2
+    assert "cannot be listened at (Address already in use)" in done.stderr.splitlines()[-1]
+
+
+def test_a_token_of_a_variable_is_nowhere_to_be_seen(tmp_path):
+    token = "a-token-of-a-variable"
+    server = Running("--model=tiny", tmp_path, VTD_JAX_APP_TOKEN=token)
+    assert server.token == token
+    assert token not in Path(f"/proc/{server.process.pid}/cmdline").read_text()
+    assert server.ask("GET", "/videos")[0] == 200
+    code, _, errors = server.stop(signal.SIGTERM)
+    assert code == 0
+    assert token not in errors
+
+
+def test_a_public_server_tells_strangers_apart(tmp_path):
+    make_video(tmp_path / "a.mp4", 20)
+    server = Running(
+        "--model=tiny",
+        "--host=::1",
+        "--public",
+        "--name=demo.example",
+        "--frame_ancestors=https://huggingface.co",
+        tmp_path,
+        host=r"\[::1\]",
+    )
+    try:
+        assert server.token == ""
+        local = {"Host": "demo.example", "Origin": "https://demo.example"}
+        content = (tmp_path / "a.mp4").read_bytes()
+        uploads = [server.ask("POST", "/upload?name=b.mp4", content, **local) for _ in range(2)]
+        ids = [json.loads(body)["id"] for _, body in uploads]
+        assert len({*ids, server.json("GET", "/videos")["videos"][0]["id"]}) == 3
+        assert server.encoded(ids[1]) == "done"
+        assert server.ask("GET", f"/video/{ids[0]}")[1] == content
+        status, page = server.ask("GET", "/", Host="demo.example")
+        assert status == 200
+        assert str(tmp_path).encode() not in page
+        evil = {"Host": "demo.example", "Origin": "https://evil.example"}
+        assert server.ask("POST", "/upload?name=b.mp4", content, **evil)[0] == 403
+        assert server.ask("GET", "/videos", Host="evil.example")[0] == 421
+    finally:
+        _, _, errors = server.stop(signal.SIGTERM)
+    assert errors.count("note: --public: whoever reaches this address may use the page") == 1
 
 
 def test_answers_do_not_wait_for_packets(running):
@@ -162,6 +253,12 @@ def test_twenty_clients_at_once(running, tmp_path):
     "flags, said",
     [
         (["--host=0.0.0.0"], "--host=0.0.0.0: others reach this address; choose who may"),
+        (["--host=::"], "--host=::: others reach this address; choose who may"),
+        (["--public"], "--public: say with --host where others may reach the page"),
+        (["--public", "--host=::1", "--token=x"], "--public: has no token; leave out --token"),
+        (["--name=https://demo.example"], "--name='https://demo.example': expected a name"),
+        (["--frame_ancestors=*"], "--frame_ancestors='*': expected a site as https://demo"),
+        (["--host=no.such.host.invalid"], "--host=no.such.host.invalid: others reach"),
         (["--token=short"], "--token='short': expected 16 or more ASCII letters"),
         (["--token=" + "é" * 20], "expected 16 or more ASCII letters"),
         (["absent_folder"], "absent_folder: no such folder"),
@@ -172,6 +269,15 @@ def test_mistakes_are_one_line(flags, said):
     assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--public", "--host=::1"]])
+def test_what_is_wrong_in_the_variable_is_in_no_log(flags, monkeypatch):
+    monkeypatch.setenv("VTD_JAX_APP_TOKEN", "too-short-secret"[:12])
+    done = small_run.command("app", *flags)
+    assert done.returncode == 2
+    assert "$VTD_JAX_APP_TOKEN" in done.stderr
+    assert "too-short" not in done.stderr + done.stdout
 
 
 def test_a_port_that_is_taken_is_one_line():

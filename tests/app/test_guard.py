@@ -8,6 +8,7 @@ from app.conftest import TOKEN, Client
 
 from vtd_jax.app import guard
 from vtd_jax.app.guard import Guard
+from vtd_jax.errors import UserError
 
 
 async def _echo(scope, receive, send):
@@ -118,7 +119,9 @@ def test_a_link_of_another_site_opens_the_page_and_nothing_else(client):
     assert client("GET", "/", headers=link | {"sec-fetch-mode": "cors"}).status == 403
 
 
-def test_every_answer_has_the_headers_of_safety(client):
+@pytest.mark.parametrize("ancestors", [(), ("https://a.example",)])
+def test_every_answer_has_the_headers_of_safety(ancestors):
+    client = client_of(ancestors=ancestors)
     for address, token in (("/videos", TOKEN), ("/videos", None), ("/", None)):
         headers = client("GET", address, token=token).headers
         assert headers["x-content-type-options"] == "nosniff"
@@ -128,6 +131,109 @@ def test_every_answer_has_the_headers_of_safety(client):
         assert headers["cache-control"] == "no-store"
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert headers["content-security-policy"].startswith("default-src 'none'; sandbox")
+
+
+def test_no_frame_holds_the_page_but_those_of_given_sites():
+    alone = client_of()("GET", "/").headers
+    assert alone["x-frame-options"] == "DENY"
+    assert alone["content-security-policy"].startswith("frame-ancestors 'none'; base-uri 'none'")
+    sites = ["https://huggingface.co", "https://*.Example.com:8443", "http://localhost:3000"]
+    client = client_of(ancestors=sites)
+    framed = client("GET", "/").headers
+    assert "x-frame-options" not in framed
+    assert framed["content-security-policy"].startswith(
+        "frame-ancestors https://huggingface.co https://*.example.com:8443 http://localhost:3000; "
+    )
+    # the frame opens the page, and the page in it asks as ever
+    frame = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client("GET", "/", headers=frame).status == 200
+    assert client("GET", "/video/1", headers=frame).status == 403
+
+
+@pytest.mark.parametrize(
+    "site",
+    [
+        "huggingface.co",
+        "http://huggingface.co",
+        "https://huggingface.co/",
+        "https://huggingface.co/spaces",
+        "https://a.example; script-src *",
+        "https://a.example https://b.example",
+        "https://a.example\r\nx: y",
+        "https://*",
+        "https://*.*.example",
+        "https://user@a.example",
+        "*",
+        "'self'",
+        "",
+    ],
+)
+def test_what_is_no_site_is_refused(site):
+    with pytest.raises(UserError, match="frame_ancestors`=.*expected a site as https://demo"):
+        client_of(ancestors=[site])
+
+
+@pytest.mark.parametrize(
+    "name", ["https://demo.example", "demo.example/x", "", "a b", "demo.example:port", "*.example"]
+)
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(UserError, match="name`=.*expected a name as demo.example"):
+        client_of(hosts=[name])
+
+
+@pytest.mark.parametrize(
+    "host, origin, status",
+    [
+        # a proxy with TLS that passes Host on, with or without its port
+        (b"demo.example", "https://demo.example", 200),
+        (b"demo.example:443", "https://demo.example", 200),
+        # and one that puts its own in its place
+        (b"127.0.0.1:7860", "https://demo.example", 200),
+        (b"10.0.0.7:7860", "https://other.example:8443", 200),
+        (b"demo.example", "https://evil.example", 403),
+        (b"demo.example", "https://demo.example:8443", 403),
+        (b"demo.example", "https://other.example", 403),
+        (b"demo.example", "https://sub.demo.example", 403),
+        (b"127.0.0.1:7860", "https://evil.example", 403),
+        (b"demo.example", "null", 403),
+        (b"demo.example", "https://[", 403),
+        (b"evil.example", "https://demo.example", 421),
+    ],
+)
+def test_a_proxy_with_tls_is_known_by_its_name(host, origin, status):
+    client = client_of(local=False, hosts=["Demo.Example", "other.example:8443"])
+    headers = {"origin": origin, "sec-fetch-site": "same-origin"}
+    assert client("POST", "/answer", host=host, headers=headers).status == status
+
+
+@pytest.mark.parametrize("header", ["x-forwarded-host", "forwarded", "x-original-host"])
+def test_what_a_client_says_of_a_proxy_is_not_believed(client, header):
+    value = {"forwarded": "host=localhost"}.get(header, "localhost")
+    assert client("GET", "/videos", host=b"evil.example", headers={header: value}).status == 421
+    told = {"origin": "https://evil.example", header: "evil.example"}
+    assert client("POST", "/answer", headers=told).status == 403
+
+
+def test_everybody_may_ask_a_public_server_but_other_sites():
+    client = Client(Guard(_echo, None, local=False, hosts=["demo.example"]))
+    for token in (None, "", "any"):
+        assert client("GET", "/", token=token, host=b"demo.example").status == 200
+        assert client("POST", "/answer", token=token, host=b"demo.example").status == 200
+    assert client("GET", "/", token=None, host=b"evil.example").status == 421
+    other = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
+    assert client("POST", "/answer", token=None, host=b"demo.example", headers=other).status == 403
+
+
+def test_only_addresses_of_their_own_tell_clients_apart():
+    found = [
+        client_of(**settings).app.tells_clients_apart
+        for settings in (
+            {},
+            {"local": False},
+            {"local": False, "hosts": ["demo.example"]},
+        )
+    ]
+    assert found == [False, True, False]
 
 
 def test_a_refusal_is_one_line_of_text_or_json(client):

@@ -196,24 +196,6 @@ def test_downloads_are_those_of_the_predictor(client, ids, clips, predictor, tmp
     assert client("POST", "/csv?by=word", asked).status == 422
 
 
-def test_the_lines_of_python_do_the_same(client, ids, clips, predictor, monkeypatch):
-    import vtd_jax
-
-    client.encoded(ids["b.mp4"])
-    asked = {"video": ids["b.mp4"], "labels": list(LABELS), "frames": 4, "temperature": 0.5}
-    asked |= {"vocabulary": list(WORDS)}
-    lines = client("POST", "/python", asked).body.decode()
-    monkeypatch.chdir(clips)
-    monkeypatch.setattr(vtd_jax, "load", lambda source: predictor)
-    scope: dict = {}
-    exec(compile(lines, "lines", "exec"), scope)
-    told = client("POST", "/answer", asked).json["model"]
-    np.testing.assert_allclose(told["scores"], scope["seen"].scores, **CLOSE)
-    np.testing.assert_allclose(
-        told["confidence"], scope["seen"].confidence[:, told["order"]], **CLOSE
-    )
-
-
 def test_a_timeline_follows_its_labels(client, ids, clips, predictor):
     asked = {"video": ids["deep/c.avi"], "frames": 4, "window": 0.8}
     event, data = client.encoded(asked["video"], window=0.8)

@@ -9,12 +9,14 @@ import asyncio
 import hmac
 import ipaddress
 import json
+import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
+from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import (
     APP_JSON_BYTES,
     APP_PATIENCE_SECONDS,
@@ -41,11 +43,16 @@ _HEADERS = (
     (b"permissions-policy", b"camera=(self), microphone=(), geolocation=()"),
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
 )
-PAGE_POLICY = b"frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_NO_FRAME = (b"x-frame-options", b"DENY")
+_PAGE_POLICY = "frame-ancestors {}; base-uri 'none'; form-action 'none'"
 # of what is no page: if a browser showed it, it could do nothing
-_POLICY = b"default-src 'none'; sandbox; " + PAGE_POLICY
+_POLICY = "default-src 'none'; sandbox; " + _PAGE_POLICY.format("'none'")
+# sites with a certificate, of which all subdomains may be meant, and this machine
+_SITE = re.compile(
+    r"https://(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?|http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
+)
+_NAME = re.compile(r"([a-z0-9-]+(?:\.[a-z0-9-]+)*)(:\d{1,5})?")
 
 
 class Refused(UserError):
@@ -66,23 +73,39 @@ class Guard:
     def __init__(
         self,
         app: App,
-        token: str,
+        token: str | None,
         *,
         hosts: Collection[str] = (),
         local: bool = True,
         patience: float = APP_PATIENCE_SECONDS,
+        ancestors: Collection[str] = (),
     ):
         """
         Args:
           app: the application.
-          token: that every request has.
-          hosts: names of this server beside those of loopback.
+          token: that every request has; None where everybody may ask.
+          hosts: names of this server beside those of loopback, each with its port where a browser
+            shows one. Behind a proxy they are what the browser knows it by, whatever `Host` says.
           local: whether it listens on loopback only; else addresses made of numbers, which cannot
             be rebound, are its names, too.
           patience: seconds in which each part of a body comes.
+          ancestors: sites whose frames may hold the page.
+
+        Raises:
+          UserError: what is no name, or no site.
         """
-        self._app, self._token, self._patience = app, token.encode(), patience
-        self._hosts, self._local = {*_LOCAL, *(host.lower() for host in hosts)}, local
+        self._app, self._patience = app, patience
+        self._token = None if token is None else token.encode()
+        self._named = {check_name(host) for host in hosts}
+        self._hosts = {*_LOCAL, *(name.partition(":")[0] for name in self._named)}
+        self._local, sites = local, " ".join(map(check_site, ancestors))
+        self._frames = () if sites else (_NO_FRAME,)
+        self._page_policy = _PAGE_POLICY.format(sites or "'none'")
+
+    @property
+    def tells_clients_apart(self) -> bool:
+        """Whether clients come from addresses of their own, not from this machine or a proxy."""
+        return not self._local and not self._named
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it."""
@@ -99,7 +122,7 @@ class Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = message | {"headers": _with_policies(message.get("headers", ()))}
+                message = message | {"headers": self._with_policies(scope, message)}
             await send(message)
 
         try:
@@ -119,7 +142,8 @@ class Guard:
         if len(host) != 1 or not self._is_ours(name := host[0].decode("latin-1")):
             raise Refused(421, "Host: is no name of this server; open the address that it printed")
         self._check_origin(scope, headers, name)
-        if not hmac.compare_digest(_token(scope, headers), self._token):
+        given = _token(scope, headers)
+        if self._token is not None and not hmac.compare_digest(given, self._token):
             raise Refused(
                 403,
                 "token: missing or wrong; open the address that the server printed when it started",
@@ -147,12 +171,22 @@ class Guard:
         other = Refused(403, "Origin: another site may not ask here; open the page itself")
         for origin in headers.get(b"origin", []):
             # "null" is a sandboxed page, or a file
-            if urlsplit(origin.decode("latin-1")).netloc.lower() != host.lower():
+            if _place(origin) not in (host.lower(), *self._named):
                 raise other
         for site in headers.get(b"sec-fetch-site", []):
             opens = scope["path"] == "/" and headers.get(b"sec-fetch-mode") == [b"navigate"]
             if site not in (b"same-origin", b"none") and not (opens and scope["method"] == "GET"):
                 raise other
+
+    def _with_policies(self, scope: Any, start: Any) -> list[tuple[bytes, bytes]]:
+        """Headers of an answer, with those of safety."""
+        given = [(name.lower(), value) for name, value in start.get("headers", ())]
+        is_page = scope["path"] == "/" and start["status"] == 200
+        policy = self._page_policy if is_page else _POLICY
+        safety = (*_HEADERS, *(self._frames if is_page else (_NO_FRAME,)))
+        names = {name for name, _ in given}
+        more = [one for one in safety if one[0] not in names]
+        return [*given, *more, (b"content-security-policy", policy.encode())]
 
 
 class _Body:
@@ -221,12 +255,40 @@ def _token(scope: Any, headers: Mapping[bytes, list[bytes]]) -> bytes:
     return found[0].encode(errors="replace") if len(found) == 1 else b""
 
 
-def _with_policies(headers: Any) -> list[tuple[bytes, bytes]]:
-    """Headers of an answer, with those of safety."""
-    given = [(name.lower(), value) for name, value in headers]
-    names = {name for name, _ in given}
-    policy = () if b"content-security-policy" in names else ((b"content-security-policy", _POLICY),)
-    return given + [one for one in (*_HEADERS, *policy) if one[0] not in names]
+def _place(origin: bytes) -> str:
+    """Name and port of an origin; "" for what is none."""
+    try:
+        return urlsplit(origin.decode("latin-1")).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def check_name(name: str) -> str:
+    """A name of this server in lower case, with its port if it has one.
+
+    Raises:
+      UserError: it is none.
+    """
+    if not _NAME.fullmatch(name.lower()):
+        raise UserError(
+            f"{setting('name')}={brief(name)}: expected a name as demo.example, without https:// "
+            "and path"
+        )
+    return name.lower()
+
+
+def check_site(site: str) -> str:
+    """A site whose frames may hold the page, in lower case.
+
+    Raises:
+      UserError: it is none.
+    """
+    if not _SITE.fullmatch(site.lower()):
+        raise UserError(
+            f"{setting('frame_ancestors')}={brief(site)}: expected a site as https://demo.example, "
+            "without a path"
+        )
+    return site.lower()
 
 
 async def _answer(send: Send, scope: Any, error: Refused) -> None:

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vtd_jax.app.guard import PAGE_POLICY, UPLOAD, Refused
+from vtd_jax.app.guard import UPLOAD, Refused
 from vtd_jax.app.jobs import DONE, FAILED, LAST, Ticket
 from vtd_jax.app.requests import Asked, Encode, Words, parse, serial_of
 from vtd_jax.app.service import NotEncoded, Service, answer
@@ -75,8 +75,7 @@ class Routes:
             script="app.js",
             notice=self._service.notice,
         )
-        policy = {"content-security-policy": PAGE_POLICY.decode()}
-        return HTMLResponse("".join(pieces), headers=policy)
+        return HTMLResponse("".join(pieces))
 
     async def videos(self, request: Request) -> Response:
         """The videos of the folder."""

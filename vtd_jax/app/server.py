@@ -1,47 +1,47 @@
-"""The server of the page: a socket, signals, and patience with connections."""
+"""The server of the page: a socket, and signals."""
 
 import asyncio
 import contextlib
 import functools
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vtd_jax.app.connections import Patient
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.service import Service
 from vtd_jax.errors import UserError
-from vtd_jax.untrusted.limits import APP_CONNECTIONS, APP_PATIENCE_SECONDS
+from vtd_jax.printable import brief
+from vtd_jax.untrusted.limits import APP_CONNECTIONS, APP_CONNECTIONS_EACH, APP_IDLE_SECONDS
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# seconds that a connection is kept between requests, as between the edits of a person
-_IDLE = 60
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # seconds that answers on their way get when the server ends
 _GRACE = 1
 
 
-def guarded(routes: Routes, token: str, **settings: Any) -> Guard:
+def guarded(routes: Routes, token: str | None, **settings: Any) -> Guard:
     """The application behind its guard; `settings` are of `Guard`."""
     return Guard(routes.app(), token, **settings)
 
 
 def serve(
     service: Service,
-    token: str,
+    token: str | None,
     host: str,
     port: int,
     ready: Callable[[str, int], None],
     **settings: Any,
 ) -> None:
-    """Serves until Ctrl-C or SIGTERM.
+    """Serves until Ctrl-C, SIGTERM or the end of its terminal.
 
     Args:
       service: what answers.
-      token: that every request has.
+      token: that every request has; None for none.
       host: address to listen at.
       port: 0 for a free one.
       ready: called with host and port once connections are taken.
@@ -55,18 +55,19 @@ def serve(
 
 async def _serve(
     service: Service,
-    token: str,
+    token: str | None,
     host: str,
     port: int,
     ready: Callable[[str, int], None],
     settings: dict[str, Any],
 ) -> None:
     routes = Routes(service)
+    guard = guarded(routes, token, **settings)
+    each = APP_CONNECTIONS_EACH if guard.tells_clients_apart else APP_CONNECTIONS
     config = uvicorn.Config(
-        guarded(routes, token, **settings),
-        host=host,
-        port=port,
-        http=_Patient,
+        guard,
+        # uvicorn only calls it
+        http=cast(Any, functools.partial(Patient, each=each)),
         ws="none",
         loop="asyncio",
         lifespan="off",
@@ -75,20 +76,12 @@ async def _serve(
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=APP_CONNECTIONS,
-        timeout_keep_alive=_IDLE,
+        limit_concurrency=APP_CONNECTIONS + 1,
+        timeout_keep_alive=APP_IDLE_SECONDS,
         timeout_graceful_shutdown=_GRACE,
         h11_max_incomplete_event_size=2**14,
     )
-    try:
-        listening = config.bind_socket()
-    except SystemExit:
-        # uvicorn has logged why and ends the process
-        raise UserError(
-            f"{host}:{port}: cannot be listened at (in use, or no address of this machine); give "
-            "another"
-        ) from None
-    with listening:
+    with _listening(host, port) as listening:
         name = listening.getsockname()[:2]
         server = _Server(config, routes, functools.partial(ready, *name))
         await server.serve(sockets=[listening])
@@ -109,8 +102,15 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Hears Ctrl-C and SIGTERM; uvicorn's own would send them again at the end."""
-        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        """Hears Ctrl-C, SIGTERM and the end of its terminal; uvicorn's own would send them again.
+
+        What is ignored, as under nohup, stays so.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        heard = [one for one in _SIGNALS if signal.getsignal(one) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, self.handle_exit) for number in heard}
         try:
             yield
         finally:
@@ -118,24 +118,24 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
-        """Called for Ctrl-C and SIGTERM, between any two lines of Python."""
+        """Called for a signal, between any two lines of Python."""
         self._loop.call_soon_threadsafe(self._routes.closing.set)
         super().handle_exit(sig, frame)
 
 
-class _Patient(H11Protocol):
-    """Closes a connection on which no request begins in time, and sends what there is at once."""
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens.
 
-    def connection_made(self, transport: Any) -> None:
-        """A new connection."""
-        super().connection_made(transport)
-        # asyncio does so for sockets that know their protocol, which uvicorn's do not: then an
-        # answer's body waits 40 ms for the browser to confirm its head
-        if (own := transport.get_extra_info("socket")) is not None:
-            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-        def close() -> None:
-            if self.cycle is None and not transport.is_closing():
-                transport.close()
-
-        self.loop.call_later(APP_PATIENCE_SECONDS, close)
+    Raises:
+      UserError: the address cannot be used.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, address = found[0]
+        both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
+    except (OSError, UnicodeError, OverflowError) as error:
+        why = getattr(error, "strerror", None) or "no address"
+        raise UserError(
+            f"{brief(host)}:{port}: cannot be listened at ({why}); give another"
+        ) from None

@@ -75,6 +75,9 @@ class Service:
         folder: Path | None = None,
         about: Mapping[str, str] | None = None,
         notice: str = "",
+        *,
+        public: bool = False,
+        loaded: Mapping[str, Any] | None = None,
     ):
         """
         Args:
@@ -82,10 +85,13 @@ class Service:
           folder: of videos; None for uploads only.
           about: lines at the end of reports.
           notice: a warning on top of pages, such as that the model is a toy.
+          public: whether clients do not know each other: then none finds the uploads of another.
+          loaded: arguments that `vtd_jax.load` was called with, for the lines of Python.
         """
         self._models = [_Model(one) for one in (predictor, zero_shot(predictor)) if one is not None]
         self.about, self.notice = dict(about or {}), notice
-        self.videos, self._kept = Videos(folder), Kept()
+        self._public, self._loaded = public, dict(loaded or {})
+        self.videos, self._kept = Videos(folder, strangers=public), Kept()
         devices = [one.predictor.on_devices for one in self._models]
         self.encoder = Encoder(devices, self.videos, self._kept)
         # threads of a BLAS wait for each other in loops: beside other work, and for products as
@@ -134,6 +140,7 @@ class Service:
             "folder": None if folder is None else folder.resolve().name,
             "endings": sorted(SUFFIXES),
             "version": vtd_jax.__version__,
+            "public": self._public,
             "limits": {
                 "labels": limits.APP_LABELS,
                 "words": limits.APP_WORDS,
@@ -222,8 +229,10 @@ class Service:
 
     def python(self, asked: Asked) -> str:
         """The lines of Python that do the same."""
-        video = self.videos.find(asked.video)
-        return python_lines(self._models[0].predictor, video.name, asked)
+        video, model = self.videos.find(asked.video), self._models[0].predictor
+        beside = asked.beside and len(self._models) > 1
+        path = self.videos.given_path(video)
+        return python_lines(model, self._loaded, path, asked, beside)
 
     def report(self, result: Explanation | Timeline) -> bytes:
         """The static page of a result."""

@@ -152,6 +152,15 @@ class Videos:
             raise NoVideo("video: it is not here (any more); choose or drop it again")
         return found
 
+    def given_path(self, video: Video) -> str:
+        """Where a person finds it: from where the folder was named, or their own file."""
+        with self._lock:
+            is_upload = video.id in self._uploads
+        # what a stranger sees names no folder of this machine
+        if is_upload or self._strangers or self.folder is None:
+            return video.name
+        return os.path.join(self.folder, video.name)
+
     def upload(self, name: str) -> Upload[Video]:
         """Begins an upload.
 

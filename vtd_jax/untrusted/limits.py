@@ -144,7 +144,12 @@ APP_DECODE_SECONDS = 120
 # that nobody uses goes
 APP_SILENT_SECONDS = 10
 APP_UPLOAD_SECONDS = 3600
-# connections at once; seconds in which a part of a body comes, and bytes a second of a whole one
+# connections at once, and of one address where addresses tell clients apart; seconds in which the
+# head of a request comes, or the next part of its body, and bytes a second of a whole body
 APP_CONNECTIONS = 256
+APP_CONNECTIONS_EACH = 48
 APP_PATIENCE_SECONDS = 20
 APP_SLOWEST_BYTES = 16 * 2**10
+# seconds between requests of a connection; seconds in which a client takes nothing of an answer
+APP_IDLE_SECONDS = 60
+APP_STALLED_SECONDS = 120
