@@ -145,11 +145,11 @@ def test_ctrl_c_ends_streams_and_uploads(running, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_signals_end_it_during_an_encode(tmp_path, number):
-    make_video(tmp_path / "long.mp4", 300, rate=10)
+    make_video(tmp_path / "long.mp4", 60, rate=1)
     before = _left()
     server = Running("--model=tiny", tmp_path)
     (video,) = server.json("GET", "/videos")["videos"]
-    asked = {"video": video["id"], "frames": 4, "window": 0.5}
+    asked = {"video": video["id"], "frames": 8, "window": 0.1}
     job = server.json("POST", "/encode", asked)["job"]
     stream = _listening_to(server, job, b"progress")
     children = _children(server.process.pid)
@@ -165,7 +165,7 @@ def test_signals_end_it_during_an_encode(tmp_path, number):
 def test_a_second_server_at_its_port_is_one_line(running):
     done = small_run.command("app", f"--port={running.port}")
     assert done.returncode == 2
-    assert "cannot be listened at (Address already in use)" in done.stderr.splitlines()[-1]
+    assert "cannot be listened at (Address already in use" in done.stderr.splitlines()[-1]
 
 
 def test_a_token_of_a_variable_is_nowhere_to_be_seen(tmp_path):

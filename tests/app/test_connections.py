@@ -31,10 +31,10 @@ async def hello(scope, receive, send):
 
 
 @contextlib.contextmanager
-def serving(idle: float = 60, **limits: Any) -> Iterator[int]:
+def serving(app: Any = hello, idle: float = 60, **limits: Any) -> Iterator[int]:
     """A server in a thread; its port."""
     config = uvicorn.Config(
-        hello,
+        app,
         port=0,
         loop="asyncio",
         http=functools.partial(Patient, **limits),

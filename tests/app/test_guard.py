@@ -169,7 +169,7 @@ def test_no_frame_holds_the_page_but_those_of_given_sites():
     ],
 )
 def test_what_is_no_site_is_refused(site):
-    with pytest.raises(UserError, match="frame_ancestors`=.*expected a site as https://demo"):
+    with pytest.raises(UserError, match=r"frame_ancestors`=.*expected a site as https://demo"):
         client_of(ancestors=[site])
 
 
@@ -177,7 +177,7 @@ def test_what_is_no_site_is_refused(site):
     "name", ["https://demo.example", "demo.example/x", "", "a b", "demo.example:port", "*.example"]
 )
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(UserError, match="name`=.*expected a name as demo.example"):
+    with pytest.raises(UserError, match=r"name`=.*expected a name as demo\.example"):
         client_of(hosts=[name])
 
 

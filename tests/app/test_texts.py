@@ -9,6 +9,7 @@ from flax import nnx
 
 from support.helpers import SMALL, random_state
 from support.small_model import LABELS, NONE, WORDS, small_model
+from vtd_jax.app.text import host_text
 from vtd_jax.app.text import kept_texts as texts
 from vtd_jax.app.text import programs as text_programs
 from vtd_jax.app.text.host_text import HostTexts
@@ -83,10 +84,49 @@ def test_only_new_texts_are_encoded():
     assert kept.table(LABELS[:2]) is None
 
 
-def test_texts_are_encoded_by_length():
+def test_texts_are_encoded_beside_those_that_begin_alike():
     kept = KeptTexts(small_model(**NONE))
-    found = kept.by_length(["a b c d", "a", "a b c", "b", "a b"])
-    assert found == ["a", "b", "a b", "a b c", "a b c d"]
+    found = kept.arranged(["b a", "a b c", "b", "a", "b a c", "a b"])
+    assert [names[0] for names in found] == ["a", "a", "a", "b", "b", "b"]
+    # and for programs by length
+    tokens = kept._model.class_tokens(["a b c d", "a", "a b c", "b", "a b"])
+    assert TextPrograms.arranged(tokens).tolist() == [1, 3, 4, 2, 0]
+
+
+def _nodes(model, names) -> int:
+    """Tokens that are computed for names; each is as many as the beginnings that they have."""
+    way, found = HostTexts(model), []
+    seen, way._through = (
+        way._through,
+        lambda block, x, *more: found.append(len(x)) or seen(block, x, *more),
+    )
+    encoded(way, names)
+    return sum(found) // len(way._blocks)
+
+
+def test_what_texts_begin_with_is_computed_once():
+    model = small_model(**NONE)
+    # red, one of three words, an end each
+    assert _nodes(model, ["red circle", "red star", "red dog"]) == 1 + 3 + 3
+    assert _nodes(model, ["red", "red dog", "red dog house"]) == 3 + 3
+    words = [f"{name}" for name in WORDS]
+    # red, blue and pale, each with four others
+    assert _nodes(model, words) == 3 + 12 + 12
+    # the words of a template, too
+    templates = small_model(**{**NONE, "templates": ("a photo of {}", "a {}")})
+    # a, photo, of; behind each of "a" and "of" the labels
+    assert _nodes(templates, words) == 3 + 2 * (3 + 12 + 12)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 64])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+def test_portions_of_any_size_are_the_same(settings, tokens, monkeypatch):
+    model = small_model(**settings)
+    names = (*WORDS, *LABELS, "a", "a a", "a a a", *LONG[:3])
+    expected = TextCache(None).encode(model, names)
+    monkeypatch.setattr(host_text, "_TOKENS", tokens)
+    monkeypatch.setattr(host_text, "_TEXTS", 5)
+    np.testing.assert_allclose(encoded(HostTexts(model), names), expected, **CLOSE)
 
 
 def test_tables_are_few():
@@ -117,7 +157,7 @@ def test_a_text_that_is_too_long_is_named(way):
     with pytest.raises(UserError, match="word word"):
         WAYS[way](small_model(**NONE)).batches(names)
     with pytest.raises(UserError, match="word word"):
-        KeptTexts(small_model(**NONE)).by_length(names)
+        KeptTexts(small_model(**NONE)).arranged(names)
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -79,10 +79,10 @@ def test_what_is_no_id_finds_nothing(folder, number):
         videos.find(number)
 
 
-def put(videos: Videos, name: str, content: bytes):
+def put(videos: Videos, name: str, content: bytes, part: int = 3):
     with videos.upload(name) as upload:
-        for start in range(0, len(content), 3):
-            upload.write(content[start : start + 3])
+        for start in range(0, len(content), part):
+            upload.write(content[start : start + part])
         return upload.finish()
 
 
@@ -135,16 +135,12 @@ def test_a_full_disk_is_one_line_and_leaves_nothing():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, limits[1]))
         try:
             for size in (2**20, 2**16 + 100):
-                with (
-                    pytest.raises(Full, match=r"^'2\.mp4': the server has no room for it"),
-                    videos.upload("2.mp4") as upload,
-                ):
-                    upload.write(b"x" * size)
-                    upload.finish()
+                with pytest.raises(Full, match=r"^'2\.mp4': the server has no room for it"):
+                    put(videos, "2.mp4", b"x" * size, part=size)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         assert list(kept.path.parent.iterdir()) == [kept.path]
-        put(videos, "2.mp4", b"x" * 2**17)
+        put(videos, "2.mp4", b"x" * 2**17, part=2**17)
 
 
 @pytest.mark.parametrize(
@@ -216,6 +212,19 @@ def test_few_uploads_are_on_their_way_at_once(monkeypatch):
             videos.upload("b.mp4")
         put(videos, "b.mp4", b"content")
         put(videos, "c.mp4", b"content too")
+
+
+def test_bytes_on_their_way_are_bounded(monkeypatch):
+    monkeypatch.setattr(module, "APP_UPLOADING_BYTES", 10)
+    with Videos() as videos:
+        with videos.upload("a.mp4") as one, videos.upload("b.mp4") as other:
+            one.write(b"123456")
+            with pytest.raises(Busy, match="too much is being uploaded"):
+                other.write(b"12345")
+            one.write(b"1234")
+        # both have ended, one of them without a part
+        put(videos, "c.mp4", b"1234567890")
+        assert videos._coming == videos._uploading == 0
 
 
 def test_a_folder_is_listed_up_to_a_number(folder, monkeypatch):

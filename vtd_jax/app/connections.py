@@ -72,7 +72,7 @@ class Patient(H11Protocol):
     def _of_this_client(self) -> int:
         if self.client is None:
             return 0
-        clients = [one.client for one in self.connections]
+        clients = [getattr(one, "client", None) for one in self.connections]
         return sum(one is not None and one[0] == self.client[0] for one in clients)
 
     def _expect(self) -> None:

@@ -135,7 +135,7 @@ def _listening(host: str, port: int) -> socket.socket:
         both = host == "::" and socket.has_dualstack_ipv6()
         return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
     except (OSError, UnicodeError, OverflowError) as error:
-        why = getattr(error, "strerror", None) or "no address"
+        why = (getattr(error, "strerror", None) or "no address").partition(" (")[0]
         raise UserError(
             f"{brief(host)}:{port}: cannot be listened at ({why}); give another"
         ) from None

@@ -25,16 +25,23 @@ class Upload(Generic[T]):
     """An upload on its way; a context manager, at whose end what is not finished is removed."""
 
     def __init__(
-        self, name: str, path: Path, done: Callable[[str, int], T], ended: Callable[[], None]
+        self,
+        name: str,
+        path: Path,
+        more: Callable[[int], None],
+        done: Callable[[str, int], T],
+        ended: Callable[[int], None],
     ):
         """
         Args:
           name: for messages.
           path: of its file, which is made.
+          more: called with the bytes of each part before it is written; may refuse them.
           done: called with digest and bytes of the whole file, which is its taker's then.
-          ended: called at the end, whatever became of it.
+          ended: called at the end with the bytes that `more` took, whatever became of them.
         """
-        self._name, self._path, self._done, self._ended = name, path, done, ended
+        self._name, self._path = name, path
+        self._more, self._done, self._ended = more, done, ended
         self._file: BinaryIO = path.open("xb")
         self._digest = hashlib.blake2b(digest_size=16, person=b"upload")
         self._size, self._finished = 0, False
@@ -46,9 +53,10 @@ class Upload(Generic[T]):
           UserError: the file is too large.
           Full: the disk has no room for it.
         """
-        self._size += len(part)
-        if self._size > APP_UPLOAD_BYTES:
+        if self._size + len(part) > APP_UPLOAD_BYTES:
             raise UserError(f"{brief(self._name)}: more than {APP_UPLOAD_BYTES:,} bytes")
+        self._more(len(part))
+        self._size += len(part)
         self._digest.update(part)
         with _room(self._name):
             self._file.write(part)
@@ -76,7 +84,7 @@ class Upload(Generic[T]):
             self._file.close()
         if not self._finished:
             remove_tree(self._path, must=False)
-        self._ended()
+        self._ended(self._size)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from vtd_jax.untrusted.limits import (
     APP_LISTED,
     APP_UPLOAD_SECONDS,
     APP_UPLOADING,
+    APP_UPLOADING_BYTES,
     APP_UPLOADS,
     APP_UPLOADS_BYTES,
     NAME_CHARACTERS,
@@ -122,7 +123,7 @@ class Videos:
         self._used_at: dict[str, float] = {}
         self._used: dict[str, int] = {}
         self._listed: dict[str, Video] = {}
-        self._listed_at, self._uploading = -_FRESH, 0
+        self._listed_at, self._uploading, self._coming = -_FRESH, 0, 0
         self._lock = threading.Lock()
 
     def list(self, search: str = "") -> tuple[list[Video], int]:
@@ -182,9 +183,10 @@ class Videos:
             self._uploading += 1
         path = self._temporary / f"{secrets.token_hex(16)}{os.path.splitext(shown)[1].lower()}"
         try:
-            return Upload(shown, path, functools.partial(self._add, shown, path), self._ended)
+            done = functools.partial(self._add, shown, path)
+            return Upload(shown, path, self._come, done, self._ended)
         except BaseException:
-            self._ended()
+            self._ended(0)
             raise
 
     def expire(self) -> tuple[Video, ...]:
@@ -239,9 +241,16 @@ class Videos:
             self._let_go(number)
         return video
 
-    def _ended(self) -> None:
+    def _come(self, more: int) -> None:
+        with self._lock:
+            if self._coming + more > APP_UPLOADING_BYTES:
+                raise Busy("too much is being uploaded at once; try again later")
+            self._coming += more
+
+    def _ended(self, taken: int) -> None:
         with self._lock:
             self._uploading -= 1
+            self._coming -= taken
 
     def _let_go(self, newest: str) -> None:
         for number in [*self._uploads]:

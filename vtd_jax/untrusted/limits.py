@@ -126,8 +126,9 @@ APP_FRAMES = 64
 APP_UPLOAD_BYTES = 2**30
 APP_UPLOADS = 100
 APP_UPLOADS_BYTES = 8 * 2**30
-# uploads on their way at once
-APP_UPLOADING = 8
+# uploads on their way at once, and bytes of all of them
+APP_UPLOADING = 24
+APP_UPLOADING_BYTES = 4 * 2**30
 # videos of its folder
 APP_LISTED = 20_000
 # bytes of encoded videos in memory, the least recently used go; frames of a timeline

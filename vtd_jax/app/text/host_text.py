@@ -1,24 +1,27 @@
 """CLIP's text tower in NumPy, for a CPU: texts of any number and length, and nothing is compiled.
 
 XLA takes seconds to compile a program for each number and length of texts, pads texts to them, and
-takes twice the CPU time of a BLAS for products as small as these. Here every text has its own
-length, and what all texts begin with, a start token and learnt prompts, is computed once.
+takes twice the CPU time of a BLAS for products as small as these. Here nothing is padded, and what
+texts begin with is computed once: the start token and learnt prompts, which are those of all texts,
+and the words of a template or of labels such as "playing chess" and "playing cards". The tower is
+causal: a token's states depend on nothing behind it.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from vtd_jax.app.host_model import softmax
 from vtd_jax.clip.tokenizer import SOT
 from vtd_jax.model.vtd_clip import VTDCLIP
 
-# tokens of a batch: their hidden channels fit into a core's cache
-_TOKENS = 512
+# texts of a batch, and tokens at once, whose hidden channels fit into a core's cache
+_TEXTS, _TOKENS = 100, 512
 
 
 class Batch(NamedTuple):
@@ -31,6 +34,22 @@ class Batch(NamedTuple):
 
     texts: tuple[str, ...]
     tokens: Int32[np.ndarray, "..."]
+
+
+class _Tree(NamedTuple):
+    """Texts as a tree of their tokens: each beginning is there once.
+
+    Attributes:
+      tokens: of M nodes, those of one depth after those of the one before.
+      depths: of nodes, 0 for what follows the common beginning.
+      paths: of every depth, the nodes from there to the root and themselves, `[nodes, depth + 1]`.
+      ends: the last node of every text.
+    """
+
+    tokens: Int[np.ndarray, " m"]
+    depths: Int[np.ndarray, " m"]
+    paths: tuple[Int[np.ndarray, "n d"], ...]
+    ends: Int[np.ndarray, " t"]
 
 
 class _Block(NamedTuple):
@@ -80,7 +99,7 @@ class HostTexts:
         )
 
     def batches(self, texts: Sequence[str]) -> list[Batch]:
-        """What has to be encoded for these texts: those of about one length at once.
+        """What has to be encoded for these texts: those that begin alike at once.
 
         Args:
           texts: all different.
@@ -88,28 +107,32 @@ class HostTexts:
         Raises:
           UserError: a text that is too long.
         """
-        tokens = self._model.class_tokens(texts)
-        # of a class the longest of its templates
-        lengths = tokens.argmax(axis=-1).reshape(len(texts), -1).max(axis=1) + 1
-        templates, found, first = int(np.prod(tokens.shape[1:-1])), [], 0
-        order = np.argsort(lengths, kind="stable")
-        while first < len(order):
-            # those of about one length, padded to the longest of them
-            own = lengths[order[first:]] - self._start
-            size = int((np.arange(1, len(own) + 1) * own * templates <= _TOKENS).sum()) or 1
-            chosen = order[first : first + size]
-            rows = np.ascontiguousarray(tokens[chosen, ..., : lengths[chosen].max()])
-            found.append(Batch(tuple(texts[i] for i in map(int, chosen)), rows))
-            first += size
+        tokens, found = self._model.class_tokens(texts), []
+        order = self.arranged(tokens.reshape(len(texts), -1))
+        for start in range(0, len(order), _TEXTS):
+            chosen = order[start : start + _TEXTS]
+            found.append(Batch(tuple(texts[i] for i in map(int, chosen)), tokens[chosen]))
         return found
+
+    @staticmethod
+    def arranged(tokens: Int[np.ndarray, "n l"]) -> Int[np.ndarray, " n"]:
+        """An order of texts in which those that begin alike are neighbours."""
+        return np.lexsort(tokens.T[::-1])
 
     def encode(self, batch: Batch) -> Float32[np.ndarray, "n d"]:
         """The codes of a batch, raw."""
         tokens = batch.tokens
+        rows = tokens.reshape(-1, tokens.shape[-1])
+        # texts of one template begin alike
+        order = self.arranged(rows)
+        found = np.empty((len(rows), self._projection.shape[1]), np.float32)
+        lengths = rows.argmax(axis=1)[order] - self._start + 1
+        for some in _portions(lengths):
+            chosen = order[some]
+            found[chosen] = self._features(_tree(rows[chosen, self._start :], lengths[some]))
         if tokens.ndim == 2:
-            return self._features(tokens)
-        count, templates, length = tokens.shape
-        found = self._features(tokens.reshape(-1, length)).reshape(count, templates, -1)
+            return found
+        found = found.reshape(*tokens.shape[:2], -1)
         # see `codebook.ensemble`
         lengths = np.linalg.norm(found, axis=-1, keepdims=True)
         mean = (found / np.maximum(lengths, np.float32(1e-12))).mean(axis=1)
@@ -119,62 +142,54 @@ class HostTexts:
     def warm_up(self) -> None:
         """There is nothing to compile."""
 
-    def _features(self, tokens: np.ndarray) -> np.ndarray:
-        """Features of texts `[n, l]`, some of which may end before the others."""
-        start, length = self._start, tokens.shape[1]
-        x = self._embedding[tokens[:, start:]] + self._positions[start:length]
-        ends = tokens.argmax(axis=1) - start
+    def _features(self, tree: _Tree) -> np.ndarray:
+        """Features of the texts of a tree."""
+        x = self._embedding[tree.tokens] + self._positions[self._start + tree.depths]
         last = len(self._blocks) - 1
         for place, (block, seen) in enumerate(zip(self._blocks, self._prefix, strict=True)):
-            x = self._through(block, x, seen, ends if place == last else None)
-        pooled = _normalized(x[:, 0], self._final, self._eps)
+            x = self._through(block, x, tree, seen, place == last)
+        pooled = _normalized(x, self._final, self._eps)
         return pooled @ self._projection + self._projection_bias
 
     def _through(
         self,
         block: _Block,
         x: np.ndarray,
+        tree: _Tree,
         seen: tuple[np.ndarray, np.ndarray] | None,
-        ends: np.ndarray | None = None,
+        is_last: bool,
     ) -> np.ndarray:
-        """A block over `[n, l, W]`, or only over the positions `ends`.
+        """A block over the nodes of a tree `[m, W]`; the last one only over ends of texts.
 
         Args:
           seen: keys and values of what comes before, `[h, p, c]`; None for nothing.
         """
-        texts, length, width = x.shape
-        h = _normalized(x, block.ln_1, self._eps)
-        k, v = (self._split(h, block, part) for part in (1, 2))
-        # scores [n, h, q, l]: a position sees itself and those before
-        sees = np.tri(length, dtype=bool)
-        if ends is None:
-            q, sees = self._split(h, block, 0), sees[None]
-        else:
-            rows = np.arange(texts)
-            q, x = self._split(h[rows, ends][:, None], block, 0), x[rows, ends][:, None]
-            sees = sees[ends][:, None]
-        scores = np.where(sees[:, None], np.einsum("nqhc,nlhc->nhql", q, k), -np.inf)
+        width, heads = x.shape[1], self._heads
+        qkv = _linear(_normalized(x, block.ln_1, self._eps), block.qkv)
+        q, k, v = (part.reshape(len(x), heads, -1) for part in np.split(qkv, 3, axis=1))
         scale = np.float32(q.shape[-1] ** -0.5)
-        if seen is not None:
-            before = np.einsum("nqhc,hpc->nhqp", q, seen[0], optimize=True)
-            scores = np.concatenate([before, scores], axis=-1)
-        weights = softmax(scores * scale, 3)
-        inside = weights[..., -length:]
-        mixed = np.einsum("nhql,nlhc->nqhc", inside, v)
-        if seen is not None:
-            mixed += np.einsum("nhqp,hpc->nqhc", weights[..., :-length], seen[1], optimize=True)
-        x = x + _linear(mixed.reshape(*x.shape[:2], width), block.out)
+        before = None if seen is None else np.einsum("mhc,hpc->mhp", q, seen[0], optimize=True)
+        mixed, first = np.empty_like(q), 0
+        for path in tree.paths:
+            # a node sees itself and those before, not what else begins as it does
+            nodes = slice(first, first + len(path))
+            first += len(path)
+            scores = np.einsum("nhc,nlhc->nhl", q[nodes], k[path])
+            if before is not None:
+                scores = np.concatenate([before[nodes], scores], axis=-1)
+            weights = softmax(scores * scale, 2)
+            mixed[nodes] = np.einsum("nhl,nlhc->nhc", weights[..., -path.shape[1] :], v[path])
+            if before is not None:
+                before[nodes] = weights[..., : -path.shape[1]]
+        if seen is not None and before is not None:
+            mixed += np.einsum("mhp,hpc->mhc", before, seen[1], optimize=True)
+        mixed = mixed.reshape(len(x), width)
+        if is_last:
+            mixed, x = mixed[tree.ends], x[tree.ends]
+        x = x + _linear(mixed, block.out)
         hidden = _linear(_normalized(x, block.ln_2, self._eps), block.c_fc)
-        return x + _linear(_gelu(self._activation, hidden), block.c_proj)
-
-    def _split(self, x: np.ndarray, block: _Block, part: int) -> np.ndarray:
-        """Queries, keys or values of every head, `[n, l, h, c]`."""
-        width = x.shape[-1]
-        columns = slice(part * width, (part + 1) * width)
-        kernel, bias = block.qkv
-        return _linear(x, (kernel[:, columns], bias[columns])).reshape(
-            *x.shape[:2], self._heads, -1
-        )
+        x += _linear(_gelu(self._activation, hidden), block.c_proj)
+        return x
 
     def _seen_of_prefix(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Keys and values of the start token and the prompts in every block, `[h, p, c]`."""
@@ -182,16 +197,52 @@ class HostTexts:
         learnt = None if prompts is None else np.asarray(prompts[...], np.float32)
         x = self._embedding[[SOT]]
         x = x if learnt is None else np.concatenate([x, learnt[0]])
-        x = (x + self._positions[: self._start])[None]
-        found = []
+        x = x + self._positions[: self._start]
+        # one text
+        chain = tuple(np.arange(depth + 1)[None] for depth in range(len(x)))
+        whole, found = _Tree(np.arange(len(x)), np.arange(len(x)), chain, np.arange(len(x))), []
         for place, block in enumerate(self._blocks):
-            h = _normalized(x, block.ln_1, self._eps)
-            k, v = (self._split(h, block, part)[0].transpose(1, 0, 2) for part in (1, 2))
-            found.append((np.ascontiguousarray(k), np.ascontiguousarray(v)))
-            x = self._through(block, x, None)
+            qkv = _linear(_normalized(x, block.ln_1, self._eps), block.qkv)
+            _, k, v = (part.reshape(len(x), self._heads, -1) for part in np.split(qkv, 3, axis=1))
+            found.append((_by_head(k), _by_head(v)))
+            x = self._through(block, x, whole, None, False)
             if learnt is not None and place + 1 < len(learnt):
-                x[:, 1:] = learnt[place + 1]
+                x[1:] = learnt[place + 1]
         return found
+
+
+def _portions(lengths: Int[np.ndarray, " n"]) -> Iterator[slice]:
+    """Parts of texts in their order, of about `_TOKENS` tokens each."""
+    part = np.cumsum(lengths) // _TOKENS
+    edges = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(lengths)]
+    yield from (slice(first, end) for first, end in itertools.pairwise(edges))
+
+
+def _tree(rows: Int[np.ndarray, "t l"], lengths: Int[np.ndarray, " t"]) -> _Tree:
+    """The tree of texts of these lengths."""
+    tokens, depths, paths = [], [], []
+    ends, nodes, count = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64), 0
+    above = np.zeros((1, 0), np.int64)
+    for depth in range(int(lengths.max())):
+        alive = np.flatnonzero(lengths > depth)
+        # `nodes`: of every text its place among those of the depth above
+        pairs = nodes[alive] * (1 + int(rows.max())) + rows[alive, depth]
+        _, firsts, places = np.unique(pairs, return_index=True, return_inverse=True)
+        chosen = alive[firsts]
+        own = np.arange(count, count + len(firsts))
+        above = np.concatenate([above[nodes[chosen]], own[:, None]], axis=1)
+        paths.append(above)
+        tokens.append(rows[chosen, depth])
+        depths.append(np.full(len(firsts), depth))
+        nodes[alive] = places
+        is_end = lengths[alive] == depth + 1
+        ends[alive[is_end]] = own[places[is_end]]
+        count += len(firsts)
+    return _Tree(np.concatenate(tokens), np.concatenate(depths), tuple(paths), ends)
+
+
+def _by_head(x: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(1, 0, 2))
 
 
 def _array(variable: Any) -> np.ndarray:
@@ -209,25 +260,44 @@ def _block(block: Any) -> _Block:
 
 
 def _linear(x: np.ndarray, layer: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
-    flat = x.reshape(-1, x.shape[-1]) @ layer[0]
-    flat += layer[1]
-    return flat.reshape(*x.shape[:-1], -1)
+    found = x @ layer[0]
+    found += layer[1]
+    return found
 
 
 def _normalized(x: np.ndarray, norm: tuple[np.ndarray, np.ndarray], eps: float) -> np.ndarray:
-    centred = x - x.mean(axis=-1, keepdims=True)
-    variance = np.square(centred).mean(axis=-1, keepdims=True)
-    return centred / np.sqrt(variance + np.float32(eps)) * norm[0] + norm[1]
+    found = x - x.mean(axis=1, keepdims=True)
+    variance = np.einsum("nd,nd->n", found, found) / np.float32(x.shape[1])
+    found *= (1 / np.sqrt(variance + np.float32(eps)))[:, None]
+    found *= norm[0]
+    found += norm[1]
+    return found
 
 
 def _gelu(name: str, x: np.ndarray) -> np.ndarray:
-    """See `vtd_jax.clip.layers.activation`; a sigmoid by a tanh, which cannot overflow."""
+    """See `vtd_jax.clip.layers.activation`; a sigmoid by a tanh, which cannot overflow.
+
+    Overwrites its argument, of which most of the time at many texts would be spent.
+    """
     if name == "quick_gelu":
-        return x * (0.5 + 0.5 * np.tanh(np.float32(0.851) * x))
+        return _half(x, np.float32(0.851) * x, np.tanh)
     if name == "gelu_tanh":
-        inner = np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)
-        return 0.5 * x * (1 + np.tanh(inner))
+        inner = np.square(x)
+        inner *= np.float32(0.044715)
+        inner += 1
+        inner *= x
+        inner *= np.float32(np.sqrt(2 / np.pi))
+        return _half(x, inner, np.tanh)
     # imported here: only some towers have it
     from scipy.special import erf
 
-    return 0.5 * x * (1 + erf(x * np.float32(np.sqrt(0.5))))
+    return _half(x, x * np.float32(np.sqrt(0.5)), erf)
+
+
+def _half(x: np.ndarray, inner: np.ndarray, function: Any) -> np.ndarray:
+    """`x / 2 · (1 + function(inner))`, in place."""
+    function(inner, out=inner)
+    inner += 1
+    inner *= np.float32(0.5)
+    x *= inner
+    return x

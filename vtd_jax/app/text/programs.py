@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from vtd_jax.app.text.host_text import Batch
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -61,6 +61,11 @@ class TextPrograms:
                 rows = _fitted(tokens[np.resize(chosen, size)], positions)
                 found.append(Batch(tuple(texts[i] for i in map(int, chosen)), rows))
         return found
+
+    @staticmethod
+    def arranged(tokens: Int[np.ndarray, "n l"]) -> Int[np.ndarray, " n"]:
+        """An order of texts in which those of few tokens come first, which saves padding."""
+        return np.argsort((tokens != 0).sum(axis=1), kind="stable")
 
     def encode(self, batch: Batch) -> Float32[np.ndarray, "n d"]:
         """The codes of a batch, raw."""

@@ -62,7 +62,7 @@ class TextQueue:
         loop = asyncio.get_running_loop()
         if new:
             # a text that is too long is the fault of this list, not of those it would be with
-            new = await loop.run_in_executor(self._pool, self.kept.by_length, new)
+            new = await loop.run_in_executor(self._pool, self.kept.arranged, new)
         for start in range(0, len(new), _PORTION):
             if await gone():
                 raise PageGone("the page that asked is gone")

@@ -56,7 +56,7 @@ class NearestWords:
           codes: of the words, raw.
         """
         key = id(features), id(codes)
-        own, others, found = self._kept.get(key, (None, None, None))
+        own, others, found = self._kept.get(key, (_nothing, _nothing, None))
         # other arrays may have come to their places in memory
         if found is None or own() is not features or others() is not codes:
             found = _nearest(model, features, codes)
@@ -111,6 +111,10 @@ def scored(
         cosines = (part @ code_units.T) / lengths[:, None]
         logits = _logits(model, part, cosines, local, texts, code_units, tokens)
         yield Scored(logits, tokens[:, 0])
+
+
+def _nothing() -> None:
+    """A reference to what is gone."""
 
 
 def _nearest(model: HostModel, features: np.ndarray, codes: np.ndarray) -> np.ndarray:
