@@ -1,5 +1,6 @@
 """20 clients that come, go, cancel and break off as they like: nothing of them is left."""
 
+import contextlib
 import gc
 import json
 import os
@@ -137,6 +138,15 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def _processes(word: str) -> list[str]:
+    """Command lines of processes that this one has started, with this word in them."""
+    found = []
+    for one in _children(os.getpid()):
+        with contextlib.suppress(OSError):
+            found.append(Path(f"/proc/{one}/cmdline").read_text())
+    return [line for line in found if word in line]
+
+
 def _until(condition) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
@@ -148,7 +158,6 @@ def _until(condition) -> None:
 def test_nothing_of_20_clients_is_left(predictor, clips, monkeypatch):
     monkeypatch.setattr(encoding, "_IDLE", 0.3)
     content = (clips / "b.mp4").read_bytes()
-    before = {*_children(os.getpid())}
     with Service(predictor) as service:
         service.encoder._patience = 1.0
         with serving(guarded(Routes(service), TOKEN)) as port:
@@ -168,18 +177,19 @@ def test_nothing_of_20_clients_is_left(predictor, clips, monkeypatch):
             _until(lambda: encoder._processes is None)
             assert all(one.job.is_over for one in encoder._tickets.values())
             assert not videos._used
-            assert videos._uploading == 0
+            _until(lambda: videos._uploading == videos._coming == 0)
             _until(lambda: len([*videos._temporary.iterdir()]) == CLIENTS)
             assert {one.path for one in videos._uploads.values()} == {*videos._temporary.iterdir()}
+            assert not _processes("clips.processes")
             # the one that removes the files when this process ends
-            _until(lambda: len({*_children(os.getpid())} - before) == 1)
-            assert not service._models[0].queue._futures
+            assert len(_processes(str(videos._temporary))) == 1
+            _until(lambda: not service._models[0].queue._futures)
             assert not service._models[0].queue._waiting
             gc.collect()
             # 20 videos of 16 frames of 32 x 32 pixels are 1 MB
             assert _resident() - at_first < 2**28
             place = videos._temporary
     assert not place.exists()
-    _until(lambda: {*_children(os.getpid())} <= before)
+    assert not _processes(str(place))
     names = [one.name for one in threading.enumerate()]
     assert not any(name.startswith("vtd-app") for name in names), names
