@@ -84,7 +84,7 @@ def start(folder, predictor):
 
 def wanted(videos, name, frames=4, models=(0,), step=0.0) -> Wanted:
     video = videos.list(name)[0][0]
-    keys = (Key(video.id, model, 0 if step else frames, step) for model in models)
+    keys = (Key(video.content, model, 0 if step else frames, step) for model in models)
     return Wanted(video, tuple(keys))
 
 

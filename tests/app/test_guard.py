@@ -5,6 +5,7 @@ import json
 
 import pytest
 from app.conftest import TOKEN, Client
+from app.test_connections import connected, serving
 
 from vtd_jax.app import guard
 from vtd_jax.app.guard import Guard
@@ -256,6 +257,22 @@ def test_bodies_are_bounded(monkeypatch, client):
     for length, status in (("21", 413), ("-1", 400), ("9" * 30, 400), ("1e3", 400)):
         answer = client("POST", "/upload", headers={"content-length": length})
         assert answer.status == status, length
+
+
+def test_who_sends_too_much_sees_the_answer(monkeypatch):
+    monkeypatch.setattr(guard, "APP_JSON_BYTES", 1000)
+    with serving(Guard(_echo, TOKEN)) as port:
+        # more than what the system keeps on the way; a rest that never comes is not waited for
+        for size, length in ((2**23, 2**23), (100, 2**30)):
+            own = connected(port)
+            head = f"POST /answer HTTP/1.1\r\nHost: localhost\r\nX-VTD-Token: {TOKEN}\r\n"
+            own.sendall(f"{head}Content-Length: {length}\r\n\r\n".encode() + b"x" * size)
+            found = b""
+            while part := own.recv(1000):
+                found += part
+            assert b"413" in found
+            assert b"the body is larger than 1,000 bytes" in found
+            own.close()
 
 
 def test_slow_bodies_end(monkeypatch):

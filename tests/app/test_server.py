@@ -4,6 +4,7 @@ import asyncio
 import csv
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from app.conftest import TOKEN, Client, events, small_predictor
 
 from support.page_reader import Page
 from support.small_model import LABELS, NONE, WORDS
+from support.video_files import make_video
+from vtd_jax.app import guard
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.server import guarded
@@ -96,7 +99,8 @@ def test_what_is_not_encoded_is_said_so(client, ids):
         ({"vocabulary": ["b", " "]}, 422, "vocabulary: ' ' at place 1"),
         ({"frames": 0}, 422, "frames: expected int >= 1"),
         ({"frames": 65}, 422, "frames: expected int <= 64"),
-        ({"temperature": 0}, 422, "temperature: expected float > 0"),
+        ({"temperature": 0}, 422, "temperature: expected float >= 1e-06"),
+        ({"temperature": 1e-300}, 422, "temperature: expected float >= 1e-06"),
         ({"video": "../a"}, 422, "video: expected str matching"),
         ({"video": "0" * 32}, 404, "choose or drop it again"),
         ({"shown": 10**9}, 422, "shown: "),
@@ -220,11 +224,51 @@ def test_a_timeline_follows_its_labels(client, ids, clips, predictor):
     assert "stride" in wrong.json["error"]
 
 
+def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes((clips / "a.mp4").read_bytes())
+    with Service(predictor, tmp_path) as service:
+
+        async def app() -> Guard:
+            return guarded(Routes(service), TOKEN)
+
+        client = Client(asyncio.run(app()))
+        video = client("GET", "/videos").json["videos"][0]["id"]
+        assert client.encoded(video, frames=3)[0] == "done"
+        make_video(tmp_path / "new.mp4", 9, width=96)
+        os.replace(tmp_path / "new.mp4", path)
+        asked = {"video": video, "labels": list(LABELS), "frames": 9}
+        assert client("POST", "/answer", asked | {"frames": 3}).status == 409
+        assert client.encoded(video, frames=9)[0] == "done"
+        told = client("POST", "/answer", asked).json["model"]
+        # no frame is that of the file before
+        expected = predictor.explain(path, LABELS, frames=9)
+        np.testing.assert_allclose(told["scores"], expected.scores, **CLOSE)
+        # frames of both are not alike
+        before = predictor.explain(clips / "a.mp4", LABELS, frames=9)
+        assert np.abs(before.confidence - expected.confidence).max() > 1e-3
+
+
 def test_words_are_encoded_ahead(client, service, ids):
     words = [f"ahead {n}" for n in range(20)]
     assert client("POST", "/words", {"words": words}).json == {"encoded": 20}
     assert len(service._models[0].texts.known(words)) == 20
     assert client("POST", "/words", {"words": ["x"] * 1001}).status == 422
+
+
+def test_slow_and_large_bodies_are_refused_in_one_line(service, monkeypatch):
+    async def app(**settings) -> Guard:
+        return guarded(Routes(service), TOKEN, **settings)
+
+    client = Client(asyncio.run(app(patience=0.05)))
+    for path in ("/answer", "/encode", "/upload?name=a.mp4"):
+        answer = client("POST", path, parts=[b"{", None])
+        assert (answer.status, answer.headers["connection"]) == (408, "close")
+        assert answer.json == {"error": "the body comes too slowly; send it again"}
+    monkeypatch.setattr(guard, "APP_JSON_BYTES", 10)
+    answer = client("POST", "/answer", parts=[b"x" * 6, b"x" * 6])
+    assert (answer.status, answer.json) == (413, {"error": "the body is larger than 10 bytes"})
+    assert service.videos._uploading == service.videos._coming == 0
 
 
 def test_jobs_are_known_by_their_ids(client, ids):

@@ -191,7 +191,7 @@ class Encoder:
             for one in silent:
                 self.cancel(one)
             for video in self._videos.expire():
-                self._kept.drop(video.id)
+                self._kept.drop(video.content)
             with self._changed:
                 if not self._closed:
                     self._changed.wait(min(_LOOK, self._patience / 4))
@@ -244,7 +244,7 @@ class Encoder:
         for place, (key, model) in enumerate(zip(left, models, strict=True)):
             images = _of(clip.frames, place, model.size)
             own = dataclasses.replace(clip, name=video.name, frames=images)
-            rows = self._kept.rows(video.id, key.model)
+            rows = self._kept.rows(key.video, key.model)
             new = {int(i): n for n, i in enumerate(clip.indices) if int(i) not in rows}
             found = self._encoded(job, key, images[[*new.values()]], len(new)) if new else ()
             rows |= dict(zip(new, found))

@@ -6,6 +6,7 @@ that an attacker points at this address (DNS rebinding) is refused by the `Host`
 """
 
 import asyncio
+import contextlib
 import hmac
 import ipaddress
 import json
@@ -14,6 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
+
+from starlette.responses import Response
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.printable import brief
@@ -33,6 +36,8 @@ LEAST_TOKEN = 16
 HEADER = b"x-vtd-token"
 UPLOAD = "/upload"
 _FIELDS, _LONGEST_QUERY = 20, 8192
+# of a body that is too large: as much is read as may be on its way
+_DRAIN_BYTES, _DRAIN_SECONDS = 2**26, 2.0
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 # for every answer; a page's own policy is in the page and can only be narrowed by this one
@@ -132,7 +137,10 @@ class Guard:
         except Refused as error:
             if started:
                 raise
-            await _answer(guarded_send, scope, error)
+            if error.status == 413:
+                await _drain(receive)
+            # a line of text for who opens an address
+            await refusal(error, scope["path"] == "/")(scope, receive, guarded_send)
 
     def _check(self, scope: Any) -> None:
         headers: dict[bytes, list[bytes]] = {}
@@ -291,12 +299,21 @@ def check_site(site: str) -> str:
     return site.lower()
 
 
-async def _answer(send: Send, scope: Any, error: Refused) -> None:
-    """A line of text for who opens an address, JSON for the page's own requests."""
-    opened = scope["path"] == "/"
-    text = f"{error}\n" if opened else json.dumps({"error": str(error)})
-    kind = b"text/plain; charset=utf-8" if opened else b"application/json"
+def refusal(error: Refused, as_text: bool = False) -> Response:
+    """The answer to a request that is refused: JSON for the page, or a line of text."""
+    text = f"{error}\n" if as_text else json.dumps({"error": str(error)})
+    kind = "text/plain" if as_text else "application/json"
     # what is left of a body is not read
-    headers = [(b"content-type", kind), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": text.encode()})
+    return Response(text, error.status, {"connection": "close"}, kind)
+
+
+async def _drain(receive: Receive) -> None:
+    """Reads on for a moment: who is still sending would not see the answer."""
+    size = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while size < _DRAIN_BYTES:
+                message = await receive()
+                size += len(message.get("body", b""))
+                if message["type"] != "http.request" or not message.get("more_body", False):
+                    return

@@ -16,7 +16,7 @@ class Key(NamedTuple):
     """What is encoded.
 
     Attributes:
-      video: its id.
+      video: `Video.content`.
       model: which one, 0 or 1 (the zero-shot one beside a tuned one).
       frames: T of a clip; 0 for a timeline.
       step: seconds from frame to frame of a timeline; 0 for a clip.

@@ -58,7 +58,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     frames: Frames
     serial: Serial = 0
     vocabulary: Annotated[list[Text], Meta(max_length=APP_WORDS)] | None = None
-    temperature: Annotated[float, Meta(gt=0, le=1e6)] | None = None
+    temperature: Annotated[float, Meta(ge=1e-6, le=1e6)] | None = None
     shown: Annotated[int, Meta(ge=1, le=MOST_SHOWN)] = 12
     beside: bool = False
     window: Seconds | None = None

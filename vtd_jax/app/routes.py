@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from vtd_jax.app.guard import UPLOAD, Refused
+from vtd_jax.app.guard import UPLOAD, Refused, refusal
 from vtd_jax.app.jobs import DONE, FAILED, LAST, Ticket
 from vtd_jax.app.requests import Asked, Encode, Words, parse, serial_of
 from vtd_jax.app.service import NotEncoded, Service, answer
@@ -210,8 +210,9 @@ def _told(route: Route) -> Route:
         body: dict[str, Any] = {}
         try:
             return await inner(request)
-        except Refused:
-            raise
+        except Refused as error:
+            # not raised on: Starlette would answer it as a fault of its own
+            return refusal(error)
         except ClientDisconnect:
             return Response(status_code=400)
         except NoVideo as error:

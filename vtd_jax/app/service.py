@@ -25,7 +25,7 @@ from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.app.text.queue import Gone, TextQueue
 from vtd_jax.app.timelines.summary import timeline
 from vtd_jax.app.timelines.windows import NearestWords
-from vtd_jax.app.videos import Videos
+from vtd_jax.app.videos import Video, Videos
 from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -160,7 +160,7 @@ class Service:
           Busy: too many videos wait.
         """
         video = self.videos.find(asked.video)
-        return self.encoder.submit(Wanted(video, self._keys(asked)))
+        return self.encoder.submit(Wanted(video, self._keys(asked, video)))
 
     def finished(self, job: Job) -> dict[str, Any]:
         """What the page gets of an encoded video: facts and pictures.
@@ -215,8 +215,8 @@ class Service:
           NotEncoded: the video is not encoded.
         """
         # it may have to look into the folder
-        await asyncio.to_thread(self.videos.find, asked.video)
-        keys = self._keys(asked)
+        video = await asyncio.to_thread(self.videos.find, asked.video)
+        keys = self._keys(asked, video)
         encoded = [self._kept.get(key) for key in keys]
         if None in encoded:
             raise NotEncoded("video: is not encoded yet, or had to go for others; encode it")
@@ -256,12 +256,12 @@ class Service:
         names = [*rows[0]] if rows else []
         return csv_text([names, *([row[name] for name in names] for row in rows)])
 
-    def _keys(self, asked: Encode | Asked) -> tuple[Key, ...]:
+    def _keys(self, asked: Encode | Asked, video: Video) -> tuple[Key, ...]:
         models = range(len(self._models) if asked.beside else 1)
         if asked.window is None:
-            return tuple(Key(asked.video, model, asked.frames) for model in models)
+            return tuple(Key(video.content, model, asked.frames) for model in models)
         step = asked.window / asked.frames
-        return tuple(Key(asked.video, model, 0, step) for model in models)
+        return tuple(Key(video.content, model, 0, step) for model in models)
 
     def _result(
         self, model: _Model, one: Encoded | Moments, texts: Texts, asked: Asked

@@ -68,12 +68,19 @@ class Video:
       name: as people know it.
       path: of the file.
       bytes: of the file.
+      changed: when its content last did, nanoseconds; 0 for an upload, which never does.
     """
 
     id: str
     name: str
     path: Path
     bytes: int
+    changed: int = 0
+
+    @property
+    def content(self) -> str:
+        """What results are kept for: of a file that was replaced none is true any more."""
+        return f"{self.id} {self.changed} {self.bytes}" if self.changed else self.id
 
     @property
     def content_type(self) -> str:
@@ -149,9 +156,10 @@ class Videos:
             self._look()
             with self._lock:
                 found = self._listed.get(number)
-        if found is None or not self._is_inside(found.path):
-            raise NoVideo("video: it is not here (any more); choose or drop it again")
-        return found
+        if found is not None and self._is_inside(found.path):
+            with contextlib.suppress(OSError):
+                return _now(found)
+        raise NoVideo("video: it is not here (any more); choose or drop it again")
 
     def given_path(self, video: Video) -> str:
         """Where a person finds it: from where the folder was named, or their own file."""
@@ -288,7 +296,7 @@ class Videos:
                 number = digest.hexdigest()
                 # it may be removed meanwhile
                 with contextlib.suppress(OSError):
-                    found[number] = Video(number, utf8(place), path, path.stat().st_size)
+                    found[number] = _now(Video(number, utf8(place), path, 0))
             if len(found) >= APP_LISTED:
                 break
         with self._lock:
@@ -300,3 +308,9 @@ class Videos:
             return False
         real = os.path.realpath(path)
         return os.path.commonpath([real, self._root]) == self._root and is_regular(real)
+
+
+def _now(video: Video) -> Video:
+    """A video of the folder, as its file is now."""
+    facts = video.path.stat()
+    return dataclasses.replace(video, bytes=facts.st_size, changed=facts.st_mtime_ns)
