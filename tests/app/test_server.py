@@ -4,7 +4,6 @@ import asyncio
 import csv
 import io
 import json
-import os
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from app.conftest import TOKEN, Client, events, small_predictor
 
 from support.page_reader import Page
 from support.small_model import LABELS, NONE, WORDS
-from support.video_files import make_video
 from vtd_jax.app import guard
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
@@ -222,31 +220,6 @@ def test_a_timeline_follows_its_labels(client, ids, clips, predictor):
     wrong = client("POST", "/timeline", asked | {"labels": ["a"], "stride": 5.0})
     assert wrong.status == 422
     assert "stride" in wrong.json["error"]
-
-
-def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
-    path = tmp_path / "x.mp4"
-    path.write_bytes((clips / "a.mp4").read_bytes())
-    with Service(predictor, tmp_path) as service:
-
-        async def app() -> Guard:
-            return guarded(Routes(service), TOKEN)
-
-        client = Client(asyncio.run(app()))
-        video = client("GET", "/videos").json["videos"][0]["id"]
-        assert client.encoded(video, frames=3)[0] == "done"
-        make_video(tmp_path / "new.mp4", 9, width=96)
-        os.replace(tmp_path / "new.mp4", path)
-        asked = {"video": video, "labels": list(LABELS), "frames": 9}
-        assert client("POST", "/answer", asked | {"frames": 3}).status == 409
-        assert client.encoded(video, frames=9)[0] == "done"
-        told = client("POST", "/answer", asked).json["model"]
-        # no frame is that of the file before
-        expected = predictor.explain(path, LABELS, frames=9)
-        np.testing.assert_allclose(told["scores"], expected.scores, **CLOSE)
-        # frames of both are not alike
-        before = predictor.explain(clips / "a.mp4", LABELS, frames=9)
-        assert np.abs(before.confidence - expected.confidence).max() > 1e-3
 
 
 def test_words_are_encoded_ahead(client, service, ids):

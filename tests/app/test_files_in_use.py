@@ -1,0 +1,98 @@
+"""Files that change, and a disk that is full, while the page uses them."""
+
+import asyncio
+import errno
+import os
+
+import numpy as np
+import pytest
+from app.conftest import TOKEN, Client
+
+from support.small_model import LABELS
+from support.video_files import make_video
+from vtd_jax.app.guard import Guard
+from vtd_jax.app.routes import Routes
+from vtd_jax.app.server import guarded
+from vtd_jax.app.service import Service
+
+CLOSE = dict(rtol=1e-5, atol=2e-5)
+
+
+def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes((clips / "a.mp4").read_bytes())
+    with Service(predictor, tmp_path) as service:
+
+        async def app() -> Guard:
+            return guarded(Routes(service), TOKEN)
+
+        client = Client(asyncio.run(app()))
+        video = client("GET", "/videos").json["videos"][0]["id"]
+        assert client.encoded(video, frames=3)[0] == "done"
+        make_video(tmp_path / "new.mp4", 9, width=96)
+        os.replace(tmp_path / "new.mp4", path)
+        asked = {"video": video, "labels": list(LABELS), "frames": 9}
+        assert client("POST", "/answer", asked | {"frames": 3}).status == 409
+        assert client.encoded(video, frames=9)[0] == "done"
+        told = client("POST", "/answer", asked).json["model"]
+        # no frame is that of the file before
+        expected = predictor.explain(path, LABELS, frames=9)
+        np.testing.assert_allclose(told["scores"], expected.scores, **CLOSE)
+        # frames of both are not alike
+        before = predictor.explain(clips / "a.mp4", LABELS, frames=9)
+        assert np.abs(before.confidence - expected.confidence).max() > 1e-3
+
+
+def test_a_video_that_is_removed_or_swapped_is_gone(predictor, clips, tmp_path):
+    path, content = tmp_path / "x.mp4", (clips / "a.mp4").read_bytes()
+    path.write_bytes(content)
+    with Service(predictor, tmp_path) as service:
+
+        async def app() -> Guard:
+            return guarded(Routes(service), TOKEN)
+
+        client = Client(asyncio.run(app()))
+        video = client("GET", "/videos").json["videos"][0]["id"]
+        assert client.encoded(video, frames=3)[0] == "done"
+        asked = {"video": video, "labels": list(LABELS), "frames": 3}
+        for swap in (
+            lambda: None,
+            lambda: os.mkfifo(path),
+            lambda: path.symlink_to("/etc/hostname"),
+            lambda: path.symlink_to("/dev/zero"),
+            lambda: path.mkdir(),
+        ):
+            path.unlink()
+            swap()
+            answers = [
+                client("POST", "/answer", asked),
+                client("POST", "/encode", {"video": video, "frames": 5}),
+                client("GET", f"/video/{video}"),
+            ]
+            assert [one.status for one in answers] == [404] * 3
+            if not path.exists() and not path.is_symlink():
+                path.touch()
+            elif path.is_dir():
+                path.rmdir()
+                path.touch()
+        path.write_bytes(content)
+        assert client.encoded(video, frames=3)[0] == "done"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_one_line_without_a_path(client, ids, service, monkeypatch, capsys, number):
+    def full(*given):
+        raise OSError(number, os.strerror(number), "/tmp/vtd_app_secret/x")
+
+    client.encoded(ids["a.mp4"])
+    monkeypatch.setattr(service, "report", full)
+    asked = {"video": ids["a.mp4"], "labels": ["a"], "frames": 4, "serial": 5}
+    answer = client("POST", "/report", asked)
+    assert answer.status == 507
+    assert answer.json == {
+        "error": "the server has no room left on its disk; try again later",
+        "serial": 5,
+    }
+    assert "/report: " in capsys.readouterr().err
+    monkeypatch.setattr(service, "report", lambda *given: os.stat("/no/such/file"))
+    assert client("POST", "/report", asked).json["error"].startswith("the server failed")
