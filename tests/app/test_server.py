@@ -305,6 +305,8 @@ def test_what_is_asked_by_a_page_that_is_gone_is_not_encoded(service, ids, clien
     asked = Asked(ids["a.mp4"], ["of a page that is gone"], 4)
     with pytest.raises(UserError, match="is gone"):
         asyncio.run(service.results(asked, gone))
+    with pytest.raises(UserError, match="is gone"):
+        asyncio.run(service.words(asked.labels, gone))
     assert not service._models[0].texts.known(asked.labels)
 
 

@@ -119,7 +119,8 @@ class Routes:
     async def words(self, request: Request) -> Response:
         """Encodes words ahead."""
         asked = parse(await request.body(), Words)
-        return _json({"encoded": await self._service.words(asked.words)})
+        count = await self._service.words(asked.words, request.is_disconnected)
+        return _json({"encoded": count})
 
     async def answer(self, request: Request) -> Response:
         """What a video shows; with a window, when."""

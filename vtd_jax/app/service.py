@@ -197,10 +197,10 @@ class Service:
             ],
         }
 
-    async def words(self, words: Sequence[str]) -> int:
-        """Encodes words ahead; the number of them."""
+    async def words(self, words: Sequence[str], gone: Gone | None = None) -> int:
+        """Encodes words ahead, as long as somebody waits for it; the number of them."""
         for model in self._models:
-            await model.queue.codes(tuple(dict.fromkeys(words)), _never)
+            await model.queue.codes(tuple(dict.fromkeys(words)), gone or _never)
         return len(words)
 
     async def results(self, asked: Asked, gone: Gone | None = None) -> list[Explanation | Timeline]:

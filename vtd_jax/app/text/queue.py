@@ -15,7 +15,7 @@ from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.errors import UserError
 
 # texts that a worker takes at once, and that a client has in the queue at once
-_TAKEN, _PORTION = 100, 400
+_TAKEN, _PORTION = 200, 400
 # texts that take about as long as one
 _FEW = 10
 Gone = Callable[[], Awaitable[bool]]
