@@ -85,7 +85,7 @@ const answers = (() => {
     last = null;
     $("answer").hidden = true;
     $("menu").hidden = true;
-    ["facts", "scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
+    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
     problems("");
     tell($("label-count"), "type one or more");
   }
@@ -94,7 +94,7 @@ const answers = (() => {
     last = given;
     const long = Boolean(given.asked.window), encoded = encoding.done();
     if (encoded.long !== long) return;
-    ["facts", "scores", "below"].forEach((place) => $(`place-${place}`).classList.remove("stale"));
+    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.remove("stale"));
     const answer = (long ? timelineAnswer : clipAnswer).show(given, encoded), other = given.answer.beside;
     every("#answer [data-slot=answer]").forEach((e) => setText(e, answer.label));
     slot("score", percent(answer.score));

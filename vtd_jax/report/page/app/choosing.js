@@ -5,6 +5,7 @@ const choosing = (() => {
 
   function open(shown) {
     $("choose").hidden = !shown;
+    $("work").classList.toggle("empty", $("stage").hidden);
     $("another").hidden = !state.video;
     $("another").ariaExpanded = String(shown);
   }
@@ -23,10 +24,10 @@ const choosing = (() => {
   function show() {
     tell($("choose-problem"), "");
     named();
-    open(!state.video);
     $("modes").hidden = $("stage").hidden = !state.video;
+    open(!state.video);
     $("answer").hidden = $("menu").hidden = true;
-    ["facts", "scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
+    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
     if (state.video) player.load(state.video);
     markFolder();
   }

@@ -36,14 +36,21 @@ const clipAnswer = (() => {
     const before = words ? [...row.cells].slice(1, cell.cellIndex).reduce((sum, one) => sum + one.colSpan, 0) : cell?.cellIndex - 1;
     const t = cell && cell.cellIndex > 0 && before < encoded.frames.length ? before : null;
     view.look(t);
-    setText($("pointed"), view.sentence(t ?? view.frame()));
+    name(t ?? view.frame());
+  }
+
+  function name(t) {
+    const n = view.label(), rival = data.rivals[n] && `, ${signed(data.lead[t][n])} more than to ${data.rivals[n]}`;
+    slot("pointed", `Frame ${t + 1} at ${data.times[t]}`);
+    slot("pointed_word", data.words[t][0]);
+    slot("pointed_rest", `cosine ${data.similarity[t][0].toFixed(3)} · for ${data.labels[n]}: confidence ${data.confidence[t][n].toFixed(2)}, adds ${signed(data.contribution[t][n])}${rival}`);
   }
 
   // as many frames would count the same if they shared the confidence evenly
   function explainTemperature() {
     const column = data.confidence.map((row) => row[view.label()]);
     const count = 1 / column.reduce((sum, value) => sum + value * value, 0);
-    setText($("temperature-note"), `For ${data.labels[view.label()]}, ${count.toFixed(1)} of ${column.length} frames count. Lower: fewer.`);
+    setText($("temperature-note"), `${count.toFixed(1)} of ${column.length} frames count for ${data.labels[view.label()]}`);
   }
 
   function fillStrip(answer) {
@@ -170,6 +177,7 @@ const clipAnswer = (() => {
     });
     view.show(data, Math.max(0, data.labels.indexOf(memory.state.label)), kept);
     player.rail(player.times(), view.frame());
+    if (kept === undefined) player.seek(encoded.frames[view.frame()].seconds);
     explainTemperature();
     point(null);
     return answer;

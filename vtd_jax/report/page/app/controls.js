@@ -23,7 +23,7 @@ const controls = (() => {
     slot("frames_name", long ? "Frames a window" : "Frames");
     setText($("frames-value"), String(count));
     const every_ = long ? state.window / count : spacing(count);
-    setText($("frames-note"), every_ ? `One every ${every_ < 10 ? every_.toFixed(2) : every_.toFixed(0)} s.` : "");
+    setText($("frames-note"), every_ ? `one every ${every_ < 10 ? every_.toFixed(2) : every_.toFixed(0)} s` : "");
     frames.ariaValueText = counted(count, "frame");
   }
   function showTemperature(value) {
@@ -34,7 +34,7 @@ const controls = (() => {
   function showWindow(value) {
     setText($("window-value"), `${sensible(value)} s`);
     window_.ariaValueText = `${sensible(value)} seconds`;
-    setText($("window-note"), `Each window is classified by its frames, one every ${sensible(value / 2)} s.`);
+    setText($("window-note"), `one every ${sensible(value / 2)} s`);
   }
   function show() {
     showTexts();

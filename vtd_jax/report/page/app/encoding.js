@@ -73,7 +73,6 @@ const encoding = (() => {
   }
   function ready(data, wanted) {
     done = { ...data, asked: wanted, long: Boolean(wanted.window) };
-    $("stage").hidden = false;
     memory.change({ name: data.name }, false);
     choosing.named();
     controls.show();

@@ -20,7 +20,11 @@ const player = (() => {
   }
   film.addEventListener("error", cannot);
   // sound alone is no film
-  film.addEventListener("loadedmetadata", () => (film.videoWidth ? showFilm(true) : cannot()));
+  film.addEventListener("loadedmetadata", () => {
+    if (!film.videoWidth) return cannot();
+    showFilm(true);
+    if (ahead !== null) seek(ahead);
+  });
 
   const nearest = (seconds) => times.reduce((best, at, t) => (Math.abs(at - seconds) < Math.abs(times[best] - seconds) ? t : best), 0);
   function tick() {
@@ -38,6 +42,13 @@ const player = (() => {
   film.addEventListener("seeked", () => setTimeout(() => (ahead = null)));
   film.addEventListener("seeking", () => ahead === null && tick());
 
+  // a film that is not loaded yet begins there
+  function seek(seconds) {
+    ahead = seconds;
+    if (!mayPlay) return;
+    film.pause();
+    film.currentTime = Math.min(seconds, Number.isFinite(film.duration) ? film.duration : seconds);
+  }
   function showRail(moments, at = null) {
     const marks = fit($("rail"), "i", moments.length);
     marks.forEach((one, t) => {
@@ -48,6 +59,7 @@ const player = (() => {
   return {
     load(id) {
       film.pause();
+      ahead = null;
       tell(note, "");
       showFilm(false);
       if (refused === id) return;
@@ -62,12 +74,7 @@ const player = (() => {
     lead(moments, length, follower) {
       [times, duration, follow] = [moments, length, follower];
     },
-    seek(seconds) {
-      if (!mayPlay) return;
-      film.pause();
-      ahead = seconds;
-      film.currentTime = Math.min(seconds, Number.isFinite(film.duration) ? film.duration : seconds);
-    },
+    seek,
     // whether it plays or pauses itself
     toggle() {
       if (!mayPlay) return false;

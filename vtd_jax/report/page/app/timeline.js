@@ -130,7 +130,7 @@ const timelineAnswer = (() => {
     fillWords(answer.windows, answer.label);
     fillPictures(data);
     fillTable(answer.segments);
-    setText($("temperature-note"), "Lower: fewer frames of a window count.");
+    setText($("temperature-note"), "lower: fewer frames of a window count");
     player.lead(data.at, total, (seconds) => view.follow(Math.min(seconds, total), time(seconds)));
     player.rail(data.at);
     const places = lanes[0]?.places ?? [];

@@ -1,0 +1,122 @@
+"""A video comes onto the page: dropped, as a file, from the folder; encoding can be cancelled."""
+
+import threading
+
+from browser.app.conftest import STAR, wait
+from selenium.webdriver.common.keys import Keys
+
+DROP = """
+const [input, target] = arguments, data = new DataTransfer();
+data.items.add(input.files[0]);
+for (const name of ['dragenter', 'dragover', 'drop'])
+  target.dispatchEvent(new DragEvent(name, {bubbles: true, cancelable: true, dataTransfer: data}));
+input.remove();
+"""
+INPUT = """
+const input = Object.assign(document.createElement('input'), {type: 'file', id: 'carrier'});
+document.body.append(input);
+return input;
+"""
+
+
+def test_a_file_that_is_dropped_is_sent_encoded_and_answered(page, site, copied):
+    page.open(site)
+    page.type("\n".join(STAR))
+    carrier = page.js(INPUT)
+    carrier.send_keys(str(copied))
+    page.js(DROP, carrier, page.id("label-text"))
+    page.answered(*STAR)
+    assert page.label == STAR[0]
+    assert page.texts("h1") == ["my star.mp4"]
+    assert not page.shown("drag")
+    assert not page.shown("choose")
+
+
+def test_a_file_that_is_chosen(page, site, copied):
+    page.open(site)
+    page.id("file").send_keys(str(copied))
+    wait(lambda: page.texts("h1") == ["my star.mp4"])
+    page.type(STAR[0])
+    page.answered(STAR[0])
+
+
+def test_the_folder_is_searched_and_walked_by_keys(page, site):
+    page.open(site)
+    wait(lambda: len(page.texts("#folder .file")) == 5)
+    page.id("search").send_keys("LONG")
+    wait(lambda: len(page.texts("#folder .file")) == 1)
+    page.id("search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
+    wait(lambda: len(page.texts("#folder .file")) == 5)
+    page.id("search").send_keys(Keys.ARROW_DOWN)
+    for key, place in ((Keys.ARROW_DOWN, 1), (Keys.END, 4), (Keys.ARROW_UP, 3), (Keys.HOME, 0)):
+        page.driver.switch_to.active_element.send_keys(key)
+        focused = page.driver.switch_to.active_element
+        assert focused == page.all("#folder .file")[place]
+    page.id("search").send_keys("nothing is called so")
+    wait(lambda: "no video" in page.id("folder-more").text)
+
+
+def test_a_broken_video_is_one_line(page, site):
+    page.open(site)
+    page.choose("broken.mp4")
+    wait(lambda: page.shown("dock") and "broken.mp4" in page.id("dock-text").text)
+    assert "\n" not in page.id("dock-text").text
+    assert page.shown("choose")
+    page.id("cancel").click()
+    assert not page.shown("dock")
+
+
+def test_a_file_that_is_no_video_is_one_line(page, site, tmp_path):
+    path = tmp_path / "notes.mp4"
+    path.write_text("these are notes")
+    page.open(site)
+    page.id("file").send_keys(str(path))
+    wait(lambda: page.shown("choose-problem") or page.shown("dock"))
+    wait(lambda: "notes.mp4" in page.id("choose-problem").text + page.id("dock-text").text)
+
+
+def test_a_link_to_a_video_that_is_gone_says_so(page, site):
+    page.open(site, f"#video={'0' * 32}&labels=a")
+    wait(lambda: page.shown("choose-problem"))
+    assert page.shown("choose")
+
+
+def test_encoding_is_cancelled(star, site, monkeypatch):
+    device, begun, go = site.predictor.on_devices, threading.Event(), threading.Event()
+    inner = device.start
+
+    def held(*given):
+        begun.set()
+        assert go.wait(60)
+        return inner(*given)
+
+    monkeypatch.setattr(device, "start", held)
+    star.slide("frames", 23)
+    try:
+        assert begun.wait(60)
+        wait(lambda: star.shown("dock"))
+        star.id("cancel").click()
+        wait(lambda: not star.shown("dock"))
+        # the frames that are there stay
+        assert star.id("frames-value").text == "16"
+        assert len(star.all(".frame")) == 16
+    finally:
+        go.set()
+    wait(lambda: not site.service.encoder._running)
+    star.slide("frames", 5)
+    wait(lambda: len(star.all(".frame")) == 5)
+
+
+def test_an_avi_is_shown_as_frames_alone_and_says_so_once(page, site):
+    page.open(site)
+    page.type("\n".join(STAR))
+    page.choose("old.avi")
+    page.answered(*STAR)
+    wait(lambda: page.shown("film-note"))
+    assert "AVI" in page.id("film-note").text
+    assert not page.shown("film")
+    assert page.shown("picture")
+    page.id("play").click()
+    here = page.js("return document.querySelector('.frame[aria-current]').dataset.frame")
+    moved = "return document.querySelector('.frame[aria-current]').dataset.frame"
+    wait(lambda: page.js(moved) != here)
