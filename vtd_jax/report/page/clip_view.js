@@ -143,7 +143,7 @@ const clipView = (hooks = {}) => {
   const seen = (e) => ((r) => r.bottom > 0 && r.top < innerHeight)(e.getBoundingClientRect());
   addEventListener("keydown", (event) => {
     if (event.key !== " " || event.defaultPrevented || event.shiftKey || !plain(event) || !strip.isConnected) return;
-    const used = event.target.closest("a, button, input:not([type=radio]), select, textarea, summary, video, dialog, [contenteditable]");
+    const used = event.target.closest("a, button, input:not([type=radio]), select, textarea, summary, video, dialog, [role=radiogroup], [contenteditable]");
     if (used || !(seen($("picture").parentNode) || seen(strip))) return;
     event.preventDefault();
     event.repeat || play();

@@ -45,6 +45,11 @@ const mount = (mode) => {
   for (const part of [...parts]) $(`place-${part.dataset.place}`).replaceChildren(...part.childNodes);
   $("place-controls").replaceWith(controls);
   controls.hidden = false;
+  const [one, many] = mode === "clip" ? ["frame", "Player"] : ["segment", "Segments"];
+  $("previous").ariaLabel = `Previous ${one}`;
+  $("next").ariaLabel = `Next ${one}`;
+  $("previous").parentNode.ariaLabel = many;
+  $("play").hidden = mode !== "clip" || !$("film").hidden;
   every("[data-mode]", controls).forEach((e) => (e.hidden = e.dataset.mode !== mode));
 };
 

@@ -167,7 +167,7 @@ const clipAnswer = (() => {
     slot("unit", answer.unit);
     slot("named_from", data.own ? "the labels" : `a vocabulary of ${counted(answer.vocabulary_size, "word")}`);
     every("[data-rival]").forEach((e) => (e.hidden = given.labels.length < 2));
-    every(":is(dt, th) [data-slot=rival]").forEach((e) => (e.previousSibling.textContent = given.labels.length < 2 ? "Adds to its score" : "Lead over "));
+    every(":is(dt, th) [data-slot=rival]").forEach((e) => (e.previousSibling.textContent = given.labels.length < 2 ? `Adds to its ${answer.unit}` : "Lead over "));
     player.lead(encoded.frames.map(({ seconds }) => seconds), encoded.duration, (_, t) => {
       // frames of a short video repeat
       if (encoded.frames[t].seconds === encoded.frames[view.frame()].seconds) return;

@@ -123,6 +123,12 @@ const controls = (() => {
     event.preventDefault();
     redo ? memory.redo() : memory.undo();
   });
+  // in a clip the strip does so
+  addEventListener("keydown", (event) => {
+    if (event.key !== " " || state.mode !== "timeline" || !plain(event)) return;
+    if (event.target.closest("a, button, input, textarea, summary, video, dialog") || !player.toggle()) return;
+    event.preventDefault();
+  });
   [labels, words].forEach((field) =>
     field.addEventListener("beforeinput", (event) => {
       if (!event.inputType.startsWith("history")) return;

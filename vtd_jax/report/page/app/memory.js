@@ -38,8 +38,9 @@ const memory = (() => {
     }
   }
   const sign = () => {
-    $("undo").disabled = at === 0 && edits() === past[at];
-    $("redo").disabled = at === past.length - 1;
+    const open = edits() !== past[at];
+    $("undo").disabled = at === 0 && !open;
+    $("redo").disabled = at === past.length - 1 || open;
   };
   // what was typed without a pause is one edit
   function settle() {

@@ -16,7 +16,7 @@ const player = (() => {
     mayPlay = shown;
     film.hidden = !shown;
     picture.hidden = shown;
-    $("play").hidden = shown;
+    $("play").hidden = shown || memory.state.mode !== "clip";
   }
   film.addEventListener("error", cannot);
   // sound alone is no film
