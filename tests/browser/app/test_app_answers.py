@@ -104,6 +104,15 @@ def test_frames_are_named_from_a_vocabulary(star):
     wait(lambda: set(star.texts(".words bdi")) <= set(STAR))
 
 
+def test_more_labels_are_shown_when_they_are_wanted(star):
+    star.type("\n".join(f"label {n}" for n in range(20)))
+    wait(lambda: star.texts("[data-slot=more]") == ["8 labels"])
+    assert len(star.texts(".choice")) == 12
+    star.id("show-more").click()
+    wait(lambda: len(star.texts(".choice")) == 20)
+    assert not star.shown("show-more")
+
+
 def test_a_long_vocabulary_is_sent_in_portions_with_progress(star):
     star.driver.find_element(By.CSS_SELECTOR, "#word-box summary").click()
     star.js(

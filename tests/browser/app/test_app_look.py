@@ -15,8 +15,14 @@ from selenium.webdriver.common.keys import Keys
 from browser import chromium
 
 NAMED = {"button", "radio", "link", "searchbox", "textbox", "slider", "image", "table", "heading"}
-NAMED |= {"region", "toolbar", "radiogroup", "progressbar", "dialog", "list"} - {"list"}
+NAMED |= {"region", "toolbar", "radiogroup", "progressbar", "dialog"}
 LONG = ("underwater photography of jellyfish", "a-very-long-word-" * 8, "playing basketball")
+
+
+def _still(page):
+    """Waits for the video's picture."""
+    code = "const f = document.getElementById('film'); return f.readyState > 1 && !f.seeking"
+    wait(lambda: page.shown("film") and page.js(code))
 
 
 def _timeline(page, site):
@@ -24,6 +30,7 @@ def _timeline(page, site):
     page.type("\n".join(STAR))
     page.choose("long.mp4")
     wait(lambda: page.all(".segment") and page.label)
+    _still(page)
 
 
 def _clip(page, site):
@@ -31,7 +38,7 @@ def _clip(page, site):
     page.type("\n".join(STAR))
     page.choose("star.mp4")
     page.answered(*STAR)
-    wait(lambda: page.shown("film"))
+    _still(page)
 
 
 def _start(page, site):
@@ -97,18 +104,23 @@ def test_tab_reaches_everything_and_shows_where_it_is(page, site, state):
         "const e = document.activeElement; return [e, [e, e.closest('label'), e.closest('.button')]"
         ".some(o => o && getComputedStyle(o).outlineStyle !== 'none')]"
     )
-    reached = []
-    for _ in range(len(wanted) + 40):
+    reached, ends = [], 0
+    for _ in range(2 * len(wanted) + 40):
         ActionChains(page.driver, 0).send_keys(Keys.TAB).perform()
         element, outlined = page.js(seen)
         if element.tag_name == "body":
-            break
-        assert outlined, element.get_attribute("outerHTML")[:200]
+            ends += 1
+            # the first round starts where the focus was
+            if ends == 2:
+                break
+            continue
+        # a video shows the focus on its own controls
+        assert outlined or element.tag_name == "video", element.get_attribute("outerHTML")[:200]
         reached.append(element)
     assert [e.get_attribute("outerHTML")[:90] for e in wanted if e not in reached] == []
     for group in (".frame", ".segment", ".picture", "[name=label]", ".file"):
         inside = page.driver.find_elements(By.CSS_SELECTOR, group)
-        assert len([e for e in reached if e in inside]) <= 1, group
+        assert len([e for e in inside if e in reached]) <= 1, group
 
 
 def test_the_answer_is_said(star):

@@ -120,3 +120,54 @@ def test_an_avi_is_shown_as_frames_alone_and_says_so_once(page, site):
     here = page.js("return document.querySelector('.frame[aria-current]').dataset.frame")
     moved = "return document.querySelector('.frame[aria-current]').dataset.frame"
     wait(lambda: page.js(moved) != here)
+
+
+def test_the_camera_is_recorded_and_sent(page, site):
+    page.open(site)
+    page.type("\n".join(STAR))
+    page.id("record").click()
+    wait(lambda: page.shown("camera-box"))
+    wait(lambda: page.js("return document.getElementById('camera-view').videoWidth") > 0)
+    page.id("camera-start").click()
+    wait(lambda: page.id("camera-note").text >= "1.5 s")
+    page.id("camera-start").click()
+    page.answered(*STAR)
+    assert page.texts("h1")[0].startswith("camera.")
+    assert not page.shown("camera-box")
+
+
+def test_without_a_camera_there_is_one_line(page, site):
+    page.open(site)
+    page.js("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }")
+    page.id("record").click()
+    wait(lambda: page.id("choose-problem").text == "There is no camera.")
+    # as on http from another machine
+    page.js("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
+    page.id("record").click()
+    wait(lambda: "https" in page.id("choose-problem").text)
+
+
+def test_a_video_too_large_is_one_line(page, site, copied):
+    page.open(site)
+    page.js("known.limits.upload_bytes = 1000")
+    page.id("file").send_keys(str(copied))
+    wait(lambda: page.shown("choose-problem"))
+    assert "my star.mp4" in page.id("choose-problem").text
+
+
+def test_sending_is_cancelled(page, site, copied):
+    page.open(site)
+    network = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 20_000}
+    page.driver.execute_cdp_cmd("Network.enable", {})
+    page.driver.execute_cdp_cmd("Network.emulateNetworkConditions", network)
+    try:
+        page.id("file").send_keys(str(copied))
+        wait(lambda: page.shown("dock") and "my star.mp4" in page.id("dock-text").text)
+        page.id("cancel").click()
+        wait(lambda: not page.shown("dock"))
+        assert page.shown("choose")
+        assert not page.shown("choose-problem")
+    finally:
+        page.driver.execute_cdp_cmd(
+            "Network.emulateNetworkConditions", network | {"uploadThroughput": -1}
+        )

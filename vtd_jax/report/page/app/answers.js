@@ -4,12 +4,12 @@ const answers = (() => {
   // texts that are encoded in a request of their own, so that there is progress
   const PORTION = Math.min(200, known.limits.portion);
   const seen = new Set();
-  let serial = 0, asking = null, again = false, timer = 0, last = null, speech = 0;
+  let shown = 12, serial = 0, asking = null, again = false, timer = 0, last = null, speech = 0;
 
   function body() {
     const words = memory.list(state.words), long = state.mode === "timeline";
     const asked = { video: state.video, labels: memory.list(state.labels), frames: encoding.done()?.asked.frames ?? state.frames,
-      temperature: state.temperature, vocabulary: words.length ? words : null, beside: Boolean(known.beside) };
+      temperature: state.temperature, vocabulary: words.length ? words : null, shown, beside: Boolean(known.beside) };
     return long ? { ...asked, window: encoding.done()?.asked.window ?? state.window, threshold: state.threshold } : asked;
   }
 
@@ -97,7 +97,7 @@ const answers = (() => {
     ["scores", "below"].forEach((place) => $(`place-${place}`).classList.remove("stale"));
     const answer = (long ? timelineAnswer : clipAnswer).show(given, encoded), other = given.answer.beside;
     every("#answer [data-slot=answer]").forEach((e) => setText(e, answer.label));
-    slot("score", percent(answer.score));
+    slot("score", chance(answer.score, given.labels.length));
     const shown = long
       ? ["mean over the whole video", clock(answer.duration, true), `${counted(answer.windows.length, "window")} of ${Number(answer.window.toFixed(2))} s`, counted(answer.segments.length, "segment")]
       : [`${counted(encoded.frames.length, "frame")} of ${grouped(encoded.total)}`, clock(encoded.duration, true)];
@@ -109,11 +109,16 @@ const answers = (() => {
       const tuned = answer === other;
       slot("other_name", tuned ? "Tuned" : "Zero-shot");
       slot("other", (tuned ? given.answer.model : other).label);
-      slot("other_score", percent((tuned ? given.answer.model : other).score));
+      slot("other_score", chance((tuned ? given.answer.model : other).score, given.labels.length));
     }
     $("answer").hidden = $("menu").hidden = false;
     clearTimeout(speech);
-    speech = setTimeout(() => ($("said").textContent = `${answer.label}, ${percent(answer.score)}, best of ${counted(given.labels.length, "label")}`), 900);
+    speech = setTimeout(() => ($("said").textContent = `${answer.label}, ${chance(answer.score, given.labels.length)}, best of ${counted(given.labels.length, "label")}`), 900);
   }
-  return { want, body, last: () => last, forget: () => (last = null) };
+  function showMore() {
+    shown = known.limits.shown;
+    want();
+    $("label-text").focus();
+  }
+  return { want, showMore, body, last: () => last, forget: () => (last = null) };
 })();

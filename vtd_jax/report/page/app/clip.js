@@ -21,6 +21,7 @@ const clipAnswer = (() => {
     strip.addEventListener("pointerover", (event) => point(event.target.closest("td, th")));
     strip.addEventListener("pointerleave", () => point(null));
     strip.addEventListener("keydown", (event) => event.key === "Escape" && $("label-text").focus());
+    $("show-more").addEventListener("click", () => answers.showMore());
     every("[name=explained]").forEach((input) => {
       input.checked = input.value === memory.state.explained;
       input.addEventListener("change", () => {
@@ -109,18 +110,19 @@ const clipAnswer = (() => {
     fit($("labels"), ".choice", answer.order.length).forEach((row, n) => {
       const k = answer.order[n];
       row.querySelector("input").value = n;
-      fill(row, labels[k], answer.scores[k], percent(answer.scores[k]));
+      fill(row, labels[k], answer.scores[k], chance(answer.scores[k], labels.length));
       let second = row.querySelector(".second-score");
       if (other && !second) {
         second = row.querySelector(".number").cloneNode();
         second.className = "note second-score";
         row.append(second);
       }
-      if (second) setText(second, other ? `${memory.state.explained === "beside" ? "tuned" : "zero-shot"} ${percent(other.scores[k])}` : "");
+      if (second) setText(second, other ? `${memory.state.explained === "beside" ? "tuned" : "zero-shot"} ${chance(other.scores[k], labels.length)}` : "");
     });
     const more = labels.length - answer.order.length;
     $("more").hidden = !more;
     slot("more", counted(more, "label"));
+    $("show-more").hidden = !more || answer.order.length >= known.limits.shown;
   }
 
   function fillToken(answer, several) {

@@ -100,12 +100,12 @@ const controls = (() => {
     encoding.need();
   });
 
-  memory.undone((before) => {
+  memory.undone((before, by) => {
     const field = before.labels !== state.labels ? labels : before.words !== state.words ? words : null;
     show();
     if (field) toChange(field, before[field === labels ? "labels" : "words"]);
     encoding.done() && (before.frames !== state.frames || before.window !== state.window) ? encoding.need() : answers.want();
-    $("said").textContent = "undone";
+    $("said").textContent = by < 0 ? "undone" : "redone";
   });
   // the caret goes where the text has changed
   function toChange(field, before) {

@@ -66,7 +66,7 @@ const memory = (() => {
     JSON.parse(past[at]).forEach((value, n) => (state[EDITS[n]] = value));
     write();
     sign();
-    listeners.forEach((listener) => listener(before));
+    listeners.forEach((listener) => listener(before, by));
   }
   addEventListener("hashchange", () => location.hash === own || location.reload());
   addEventListener("pagehide", settle);

@@ -123,7 +123,7 @@ const timelineAnswer = (() => {
     total = Math.max(answer.duration, 1e-3);
     const data = dataOf(answer), lanes = lanesOf(answer.segments);
     fit($("likely"), "li", data.top[0].length);
-    fit($("means"), "li", answer.top.length).forEach((row, n) => fill(row, answer.top[n].label, answer.top[n].score, percent(answer.top[n].score)));
+    fit($("means"), "li", answer.top.length).forEach((row, n) => fill(row, answer.top[n].label, answer.top[n].score, chance(answer.top[n].score, given.labels.length)));
     slot("threshold", String(answer.threshold));
     fillLanes(lanes, answer.segments, data.segments);
     fillTicks();
@@ -136,6 +136,7 @@ const timelineAnswer = (() => {
     const places = lanes[0]?.places ?? [];
     const longest = places.toSorted((a, b) => answer.segments[b].end - answer.segments[b].start - answer.segments[a].end + answer.segments[a].start)[0];
     view.show(data, before === undefined && longest !== undefined ? { segment: longest } : { moment: before });
+    if (before === undefined) player.seek(view.second());
     return answer;
   }
   return { show, focus: () => $("chart")?.querySelector("[tabindex='0']")?.focus() };
