@@ -202,7 +202,9 @@ def test_a_link_opens_the_same_again(star, site):
     assert star.texts(".heat td") == before
 
 
-@pytest.mark.parametrize("fragment", ["#frames=-7&temperature=x&mode=q&video=../etc", "#%ff=%&frames=1e9"])
+@pytest.mark.parametrize(
+    "fragment", ["#frames=-7&temperature=x&mode=q&video=../etc", "#%ff=%&frames=1e9"]
+)
 def test_any_link_opens(page, site, fragment):
     page.open(site, fragment)
     wait(lambda: page.texts("#folder .file"))

@@ -37,7 +37,8 @@ def test_report_json_and_csv(star, saved):
 
 def test_lines_of_python(star, saved):
     star.driver.execute_cdp_cmd(
-        "Browser.grantPermissions", {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]}
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
     )
     _menu(star, "Python")
     wait(lambda: star.shown("python-box"))

@@ -21,7 +21,7 @@ LONG = ("underwater photography of jellyfish", "a-very-long-word-" * 8, "playing
 
 def _still(page):
     """Waits for the video's picture."""
-    code = "const f = document.getElementById('film'); return f.readyState > 1 && !f.seeking"
+    code = "const f = document.getElementById('film'); return f.readyState > 3 && !f.seeking"
     wait(lambda: page.shown("film") and page.js(code))
 
 

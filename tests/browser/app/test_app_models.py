@@ -39,7 +39,9 @@ def test_window_and_threshold_are_sliders(page, site):
     assert page.id("window-value").text == "2 s"
     before = page.texts("#answer .note")
     page.slide("window", 3)
-    wait(lambda: page.texts("#answer .note") != before and "of 4 s" in page.texts("#answer .note")[0])
+    wait(
+        lambda: page.texts("#answer .note") != before and "of 4 s" in page.texts("#answer .note")[0]
+    )
     assert page.state["window"] == "4"
     page.slide("threshold", 1)
     wait(lambda: page.texts("[data-slot=threshold]") == ["1"])
@@ -80,7 +82,9 @@ def test_zero_shot_beside_tuned(page, tuned):
     assert page.texts(".others th") == ["Word, zero-shot"]
     assert page.texts(".moved th") == ["Moved by fusion"]
     tuned_scores = page.texts(".choice .number")
-    page.driver.find_element(By.CSS_SELECTOR, "[name=explained][value=beside]").send_keys(Keys.SPACE)
+    page.driver.find_element(By.CSS_SELECTOR, "[name=explained][value=beside]").send_keys(
+        Keys.SPACE
+    )
     wait(lambda: page.texts(".others th") == ["Word, tuned"])
     # CLIP alone has no fusion
     assert page.texts(".moved th") == []

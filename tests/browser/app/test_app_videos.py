@@ -2,8 +2,11 @@
 
 import threading
 
-from browser.app.conftest import STAR, wait
+import pytest
+from browser.app.conftest import STAR, Site, wait
 from selenium.webdriver.common.keys import Keys
+
+from vtd_jax.app.service import NotEncoded
 
 DROP = """
 const [input, target] = arguments, data = new DataTransfer();
@@ -79,6 +82,79 @@ def test_a_link_to_a_video_that_is_gone_says_so(page, site):
     page.open(site, f"#video={'0' * 32}&labels=a")
     wait(lambda: page.shown("choose-problem"))
     assert page.shown("choose")
+    assert not page.shown("stage")
+    # and another one can be taken
+    page.choose("star.mp4")
+    page.answered("a")
+
+
+def test_a_video_that_the_server_let_go_is_encoded_again(star, site, monkeypatch):
+    inner, refused = site.service.results, []
+
+    async def results(asked, gone=None):
+        if not refused:
+            refused.append(asked)
+            raise NotEncoded("it had to go")
+        return await inner(asked, gone)
+
+    monkeypatch.setattr(site.service, "results", results)
+    star.type("one\ntwo")
+    star.answered("one", "two")
+    assert len(refused) == 1
+
+
+def test_the_first_encoding_is_cancelled(page, site, monkeypatch, clips):
+    device, begun, go = site.predictor.on_devices, threading.Event(), threading.Event()
+    inner = device.start
+
+    def held(*given):
+        begun.set()
+        assert go.wait(60)
+        return inner(*given)
+
+    monkeypatch.setattr(device, "start", held)
+    page.open(site, "#frames=11&labels=one")
+    page.choose("circle.mp4")
+    try:
+        assert begun.wait(60)
+        wait(lambda: page.shown("dock"))
+        page.id("cancel").click()
+        wait(lambda: page.shown("choose"))
+        assert not page.shown("stage")
+        assert page.state.get("video") is None
+    finally:
+        go.set()
+    page.choose("circle.mp4")
+    page.answered("one")
+    assert len(page.all(".frame")) == 11
+
+
+def test_a_server_that_is_gone_is_one_line(page, clips, site):
+    own = Site(site.predictor, clips)
+    page.open(own, "#labels=one")
+    page.choose("star.mp4")
+    page.answered("one")
+    own.close()
+    page.type("two")
+    wait(lambda: "does not answer" in page.id("dock-text").text)
+    assert page.label == "one"
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["arm_wrestling.mp4", "applying_makeup.avi", "cleaning_pool.mp4"])
+def test_real_clips(page, site, shared_dir, name):
+    page.open(site)
+    page.type("arm wrestling\napplying makeup\ncleaning pool")
+    page.id("file").send_keys(str(shared_dir / "videos" / name))
+    page.answered("arm wrestling", "applying makeup", "cleaning pool")
+    assert page.texts("h1") == [name]
+    film = not name.endswith(".avi")
+    wait(lambda: page.shown("film") is film and page.shown("picture") is not film)
+    if film:
+        page.all(".frame")[15].click()
+        seconds = float(page.texts(".strip thead th")[16].removesuffix(" s"))
+        now = "return document.getElementById('film').currentTime"
+        wait(lambda: abs(page.js(now) - seconds) < 0.1)
 
 
 def test_encoding_is_cancelled(star, site, monkeypatch):
@@ -138,7 +214,9 @@ def test_the_camera_is_recorded_and_sent(page, site):
 
 def test_without_a_camera_there_is_one_line(page, site):
     page.open(site)
-    page.js("navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }")
+    page.js(
+        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }"
+    )
     page.id("record").click()
     wait(lambda: page.id("choose-problem").text == "There is no camera.")
     # as on http from another machine

@@ -24,8 +24,9 @@ const answers = (() => {
     if (asking && !asking.signal.aborted) return (again = true);
     again = false;
     problems("");
-    const asked = body();
-    if (!state.video || !encoding.done()) return;
+    const asked = body(), encoded = encoding.done();
+    // at the end of an encoding this is called again
+    if (!encoded || encoded.asked.video !== state.video || encoded.long !== Boolean(asked.window)) return;
     if (!asked.labels.length) return nothing();
     const mine = ++serial, control = (asking = new AbortController()), begun = performance.now();
     const slow = setTimeout(() => $("place-below").classList.add("stale"), 300);

@@ -55,6 +55,12 @@ const mount = (mode) => {
   every("[data-mode]", controls).forEach((e) => (e.hidden = e.dataset.mode !== mode));
 };
 
+const unmount = () => {
+  $("controls").hidden = true;
+  $("work").after($("controls"));
+  ["scores", "below"].forEach((place) => $(`place-${place}`).replaceChildren());
+};
+
 // runs of the same value: value, place, length
 const runsOf = (values) =>
   values.reduce((found, value, at) => {

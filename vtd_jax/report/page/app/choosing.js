@@ -29,18 +29,29 @@ const choosing = (() => {
     $("answer").hidden = $("menu").hidden = true;
     ["scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
     if (state.video) player.load(state.video);
+    else unmount();
     markFolder();
   }
-  function gone(message) {
-    tell($("choose-problem"), message);
+  // there is no video any more, or none yet
+  function reset() {
     player.clear();
+    encoding.forget();
+    memory.change({ video: "", name: "" });
+    show();
+  }
+  function gone(message) {
+    reset();
+    refuse(message);
+  }
+  function refuse(message) {
+    tell($("choose-problem"), message);
     open(true);
   }
 
   async function send(file, name = file.name) {
     if (file.size > known.limits.upload_bytes)
-      return gone(`${name}: has ${bytes(file.size)}, more than ${bytes(known.limits.upload_bytes)}; cut it shorter`);
-    if (!file.size) return gone(`${name}: is empty, or a folder`);
+      return refuse(`${name}: has ${bytes(file.size)}, more than ${bytes(known.limits.upload_bytes)}; cut it shorter`);
+    if (!file.size) return refuse(`${name}: is empty, or a folder`);
     sending?.abort();
     const control = (sending = new AbortController()), over = dock.begin(() => control.abort());
     dock.say(`sending ${name}`, 0);
@@ -50,7 +61,7 @@ const choosing = (() => {
       take(id, kept);
     } catch (error) {
       over();
-      if (error.name !== "AbortError") gone(error.message);
+      if (error.name !== "AbortError") refuse(error.message);
     }
   }
 
@@ -124,5 +135,5 @@ const choosing = (() => {
     list();
   }
   if ($("folder")) browse();
-  return { open, named, show, gone, send };
+  return { named, show, reset, gone, send };
 })();

@@ -80,7 +80,7 @@ const encoding = (() => {
   }
   // the numbers of frames that are still shown
   function back() {
-    if (!done || done.asked.video !== state.video) return choosing.open(true);
+    if (!done || done.asked.video !== state.video) return choosing.reset();
     memory.change({ frames: done.asked.frames, window: done.asked.window ?? state.window, mode: done.long ? "timeline" : "clip" });
     controls.show();
   }

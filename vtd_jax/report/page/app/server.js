@@ -45,13 +45,19 @@ const server = (() => {
   // calls `on[event](data)` until the last event
   function follow(job, on) {
     const stream = new EventSource(address(`/encode/${job}/events`));
+    let silent = 0;
     for (const event of Object.keys(on))
       stream.addEventListener(event, ({ data }) => {
+        silent = 0;
         if (["done", "failed", "cancelled"].includes(event)) stream.close();
         on[event](JSON.parse(data));
       });
     // a stream that only broke off connects again
-    stream.onerror = () => stream.readyState === EventSource.CLOSED && on.failed({ error: SILENT });
+    stream.onerror = () => {
+      if (stream.readyState !== EventSource.CLOSED && ++silent < 4) return;
+      stream.close();
+      on.failed({ error: SILENT });
+    };
     return () => stream.close();
   }
   return { ask, json, upload, follow, address };
