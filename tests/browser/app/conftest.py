@@ -1,4 +1,4 @@
-"""The page of `vtd app` on servers of this process: the small CLIP of the package, and a tuned model."""
+"""The page of `vtd app` on servers of this process: the package's small CLIP, and a tuned model."""
 
 import asyncio
 import json
@@ -47,8 +47,9 @@ def write_clips(folder: Path) -> None:
 
     write_mp4(folder / "star.mp4", scene(STAR[0]))
     write_mp4(folder / "circle.mp4", scene(STAR[1], seed=1))
-    parts = [scene(name, 80, seed, 0) for seed, name in enumerate(STAR[:3])]
-    write_mp4(folder / "long.mp4", np.concatenate(parts))
+    parts = np.concatenate([scene(name, 80, seed, 0) for seed, name in enumerate(STAR[:3])])
+    write_mp4(folder / "long.mp4", parts)
+    write_mp4(folder / "minutes.mp4", parts, fps=2)
     with av.open(str(folder / "old.avi"), "w") as container:
         stream = container.add_stream("mpeg4", rate=8)
         stream.width = stream.height = 128
@@ -76,7 +77,7 @@ class Site:
                 await asyncio.sleep(self.late)
             return await inner(asked, gone)
 
-        setattr(self.service, "results", results)
+        self.service.results = results
         self.routes = Routes(self.service)
         app = guarded(self.routes, TOKEN)
         config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")

@@ -4,9 +4,10 @@ import json
 import time
 
 import pytest
-from browser.app.conftest import SLOW, STAR, wait
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from browser.app.conftest import SLOW, STAR, wait
 
 HOSTILE = (
     '<img src=x onerror="document.title=1">',
@@ -203,12 +204,18 @@ def test_a_link_opens_the_same_again(star, site):
 
 
 @pytest.mark.parametrize(
-    "fragment", ["#frames=-7&temperature=x&mode=q&video=../etc", "#%ff=%&frames=1e9"]
+    "fragment",
+    [
+        "#frames=-7&temperature=x&mode=q&video=../etc&label=z",
+        "#%ff=%&frames=1e9&window=1e99",
+        "#name=<img src=x onerror=alert(1)>&labels=<b>x</b>&words=<img src=x onerror=alert(1)>",
+    ],
 )
 def test_any_link_opens(page, site, fragment):
     page.open(site, fragment)
     wait(lambda: page.texts("#folder .file"))
     assert page.shown("choose")
+    assert page.js("return document.querySelectorAll('[onerror], b b').length") == 0
 
 
 def test_hostile_names_stay_texts(star):

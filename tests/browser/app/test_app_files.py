@@ -4,8 +4,9 @@ import csv
 import io
 import json
 
-from browser.app.conftest import STAR, wait
 from selenium.webdriver.common.by import By
+
+from browser.app.conftest import STAR, wait
 
 
 def _menu(page, text):

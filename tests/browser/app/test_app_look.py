@@ -1,4 +1,6 @@
-"""What holds for the page in every state: width of a phone, themes, names for screen readers, the keyboard's way, pictures."""
+"""What holds for the page in every state: width of a phone, themes, names for screen readers, the
+keyboard's way, pictures.
+"""
 
 import itertools
 import os
@@ -6,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser.app.conftest import STAR, wait
-from browser.test_shots import screenshot
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from browser import chromium
+from browser.app.conftest import STAR, wait
+from browser.test_shots import screenshot
 
 NAMED = {"button", "radio", "link", "searchbox", "textbox", "slider", "image", "table", "heading"}
 NAMED |= {"region", "toolbar", "radiogroup", "progressbar", "dialog"}
@@ -47,6 +49,13 @@ def _start(page, site):
 
 
 STATES = {"start": _start, "clip": _clip, "timeline": _timeline}
+
+
+@pytest.fixture
+def server(request, site):
+    """The server of a test's state: that of the tuned model for "tuned"."""
+    state = request.node.callspec.params["state"]
+    return request.getfixturevalue("tuned") if state == "tuned" else site
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -155,16 +164,17 @@ SHOTS = [
     ("clip", "light", 360),
     ("timeline", "light", 1200),
     ("timeline", "dark", 360),
+    ("tuned", "light", 1200),
 ]
 
 
 @pytest.mark.parametrize("state, theme, width", SHOTS)
-def test_pictures_of_the_page(page, site, state, theme, width, tmp_path):
+def test_pictures_of_the_page(page, server, state, theme, width, tmp_path):
     shots = Path(os.environ.get("BROWSER_SHOTS") or tmp_path)
     shots.mkdir(parents=True, exist_ok=True)
     chromium.media(page.driver, prefers_color_scheme=theme)
     chromium.size(page.driver, width)
-    STATES[state](page, site)
+    STATES.get(state, _clip)(page, server)
     chromium.size(page.driver, width, page.js("return document.documentElement.scrollHeight"))
     pixels = screenshot(page.driver, shots / f"app_{state}_{theme}_{width}.png")
     assert pixels.shape[1] == width

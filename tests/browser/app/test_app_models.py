@@ -1,8 +1,9 @@
 """A timeline of a long video; zero-shot beside a tuned model."""
 
-from browser.app.conftest import STAR, wait
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from browser.app.conftest import STAR, wait
 
 
 def _timeline(page, site):
@@ -62,11 +63,23 @@ def test_clip_and_timeline_are_two_views_of_one_video(star):
     wait(lambda: star.all(".segment"))
 
 
+def test_a_long_video_offers_its_timeline(page, site):
+    page.open(site, "#labels=one%0Atwo")
+    page.choose("star.mp4")
+    page.answered("one", "two")
+    assert not page.shown("offer")
+    page.choose("minutes.mp4")
+    wait(lambda: page.shown("offer"))
+    page.id("as-timeline").click()
+    wait(lambda: page.all(".segment"))
+    assert page.state["mode"] == "timeline"
+    assert not page.shown("offer")
+
+
 def test_a_timeline_leaves_as_csv(page, site, saved):
     _timeline(page, site)
     page.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
-    button = [e for e in page.all("#menu button") if "row a segment" in e.text][0]
-    button.click()
+    next(e for e in page.all("#menu button") if "row a segment" in e.text).click()
     lines = saved("long.csv").read_text().splitlines()
     assert len(lines) == 1 + len(page.all(".segment"))
 

@@ -1,9 +1,10 @@
 """The video plays beside its frames; mouse and keys choose frames and labels."""
 
-from browser.app.conftest import STAR, wait
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+
+from browser.app.conftest import STAR, wait
 
 
 def _frame(page):

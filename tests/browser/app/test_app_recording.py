@@ -1,15 +1,15 @@
-"""A recording of an edit, as a GIF: `APP_RECORDING=docs/app.gif make browser` writes that of the documents."""
+"""A recording of an edit: `APP_RECORDING=docs/app.gif make browser` writes the documents' one."""
 
 import io
 import os
 import time
 from pathlib import Path
 
-from browser.app.conftest import STAR, wait
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from browser import chromium
+from browser.app.conftest import STAR, wait
 
 WIDTH, HEIGHT, SHOWN = 1160, 1010, 860
 LARGEST = 1_500_000

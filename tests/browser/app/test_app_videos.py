@@ -3,9 +3,9 @@
 import threading
 
 import pytest
-from browser.app.conftest import STAR, Site, wait
 from selenium.webdriver.common.keys import Keys
 
+from browser.app.conftest import STAR, Site, wait
 from vtd_jax.app.service import NotEncoded
 
 DROP = """
@@ -45,13 +45,13 @@ def test_a_file_that_is_chosen(page, site, copied):
 
 def test_the_folder_is_searched_and_walked_by_keys(page, site):
     page.open(site)
-    wait(lambda: len(page.texts("#folder .file")) == 5)
+    wait(lambda: len(page.texts("#folder .file")) == 6)
     page.id("search").send_keys("LONG")
     wait(lambda: len(page.texts("#folder .file")) == 1)
     page.id("search").send_keys(Keys.CONTROL, "a", Keys.DELETE)
-    wait(lambda: len(page.texts("#folder .file")) == 5)
+    wait(lambda: len(page.texts("#folder .file")) == 6)
     page.id("search").send_keys(Keys.ARROW_DOWN)
-    for key, place in ((Keys.ARROW_DOWN, 1), (Keys.END, 4), (Keys.ARROW_UP, 3), (Keys.HOME, 0)):
+    for key, place in ((Keys.ARROW_DOWN, 1), (Keys.END, 5), (Keys.ARROW_UP, 4), (Keys.HOME, 0)):
         page.driver.switch_to.active_element.send_keys(key)
         focused = page.driver.switch_to.active_element
         assert focused == page.all("#folder .file")[place]
@@ -215,7 +215,8 @@ def test_the_camera_is_recorded_and_sent(page, site):
 def test_without_a_camera_there_is_one_line(page, site):
     page.open(site)
     page.js(
-        "navigator.mediaDevices.getUserMedia = async () => { throw new DOMException('', 'NotFoundError') }"
+        "navigator.mediaDevices.getUserMedia = async () => "
+        "{ throw new DOMException('', 'NotFoundError') }"
     )
     page.id("record").click()
     wait(lambda: page.id("choose-problem").text == "There is no camera.")

@@ -3,6 +3,8 @@ const answers = (() => {
   const { state } = memory;
   // texts that are encoded in a request of their own, so that there is progress
   const PORTION = Math.min(200, known.limits.portion);
+  // seconds from which a timeline says more than a clip
+  const LONG = 60;
   const seen = new Set();
   let shown = 12, serial = 0, asking = null, again = false, timer = 0, last = null, speech = 0;
 
@@ -105,6 +107,7 @@ const answers = (() => {
     slot("facts", [...shown, `best of ${counted(given.labels.length, "label")}`].join(" · "));
     slot("took", ` · answered in ${Math.round(given.took)} ms`);
     slot("remark", encoded.note ? `${encoded.note[0].toUpperCase()}${encoded.note.slice(1)}.` : "");
+    $("offer").hidden = long || !(encoded.duration > LONG);
     $("other").hidden = !other;
     if (other) {
       const tuned = answer === other;

@@ -2,7 +2,7 @@
 const controls = (() => {
   const { state } = memory, { model, limits } = known;
   const labels = $("label-text"), words = $("word-text"), details = $("word-box");
-  const frames = $("frames"), temperature = $("temperature"), window_ = $("window"), threshold = $("threshold");
+  const frames = $("frames"), temperature = $("temperature"), span = $("window"), threshold = $("threshold");
 
   function showTexts() {
     if (labels.value !== state.labels) labels.value = state.labels;
@@ -22,8 +22,8 @@ const controls = (() => {
     const long = state.mode === "timeline";
     slot("frames_name", long ? "Frames a window" : "Frames");
     setText($("frames-value"), String(count));
-    const every_ = long ? state.window / count : spacing(count);
-    setText($("frames-note"), every_ ? `one every ${every_ < 10 ? every_.toFixed(2) : every_.toFixed(0)} s` : "");
+    const gap = long ? state.window / count : spacing(count);
+    setText($("frames-note"), gap ? `one every ${gap < 10 ? gap.toFixed(2) : gap.toFixed(0)} s` : "");
     frames.ariaValueText = counted(count, "frame");
   }
   function showTemperature(value) {
@@ -33,7 +33,7 @@ const controls = (() => {
   const seconds = (step) => 2 ** Number(step) / 2;
   function showWindow(value) {
     setText($("window-value"), `${sensible(value)} s`);
-    window_.ariaValueText = `${sensible(value)} seconds`;
+    span.ariaValueText = `${sensible(value)} seconds`;
     setText($("window-note"), `one every ${sensible(value / 2)} s`);
   }
   function show() {
@@ -41,7 +41,7 @@ const controls = (() => {
     frames.value = state.frames;
     const now = state.temperature ?? model.temperature;
     temperature.value = Math.log10(now / model.temperature);
-    window_.value = Math.log2(2 * state.window);
+    span.value = Math.log2(2 * state.window);
     threshold.value = state.threshold;
     showFrames(state.frames);
     showTemperature(now);
@@ -63,7 +63,7 @@ const controls = (() => {
   const typed = (name, field) => () => {
     memory.change({ [name]: field.value }, false);
     showCounts();
-    answers.want({ wait: 90 });
+    answers.want({ wait: 30 });
   };
   labels.addEventListener("input", typed("labels", labels));
   words.addEventListener("input", typed("words", words));
@@ -83,9 +83,9 @@ const controls = (() => {
     answers.want({ edit: false });
   });
   temperature.addEventListener("change", memory.settle);
-  window_.addEventListener("input", () => showWindow(seconds(window_.value)));
-  window_.addEventListener("change", () => {
-    memory.change({ window: seconds(window_.value) });
+  span.addEventListener("input", () => showWindow(seconds(span.value)));
+  span.addEventListener("change", () => {
+    memory.change({ window: seconds(span.value) });
     encoding.need();
   });
   threshold.addEventListener("input", () => {
@@ -94,10 +94,15 @@ const controls = (() => {
     answers.want({ edit: false });
   });
   threshold.addEventListener("change", memory.settle);
-  $("modes").addEventListener("change", (event) => {
-    memory.change({ mode: event.target.value });
+  function turnTo(mode) {
+    memory.change({ mode });
     show();
     encoding.need();
+  }
+  $("modes").addEventListener("change", (event) => turnTo(event.target.value));
+  $("as-timeline").addEventListener("click", () => {
+    turnTo("timeline");
+    $("modes").querySelector(":checked").focus();
   });
 
   memory.undone((before, by) => {
