@@ -165,6 +165,7 @@ SHOTS = [
     ("timeline", "light", 1200),
     ("timeline", "dark", 360),
     ("tuned", "light", 1200),
+    ("tuned", "dark", 360),
 ]
 
 

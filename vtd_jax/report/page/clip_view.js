@@ -21,7 +21,7 @@ const clipView = (hooks = {}) => {
     data.words[t].forEach((word, n) => {
       const row = near.children[n], cosine = data.similarity[t][n];
       row.querySelector("bdi").textContent = word;
-      row.querySelector(".number").textContent = cosine.toFixed(3);
+      row.querySelector(".number").textContent = fixed(cosine);
       share(row.querySelector("i"), cosine / data.largest);
     });
     slot("confidence", data.confidence[t][label].toFixed(2));

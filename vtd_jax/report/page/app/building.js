@@ -33,7 +33,8 @@ const clock = (seconds, tenths = false, hours = false) => {
   return hours || minutes >= 60 ? `${Math.floor(minutes / 60)}:${two(minutes % 60)}:${two(whole % 60)}` : `${minutes}:${two(whole % 60)}`;
 };
 // the server rounds: of several labels none has all, and none has nothing
-const chance = (x, count) => percent(count > 1 ? Math.min(1 - 1e-7, Math.max(1e-7, x)) : x);
+const possible = (x, count) => (count > 1 ? Math.min(1 - 1e-7, Math.max(1e-7, x)) : x);
+const chance = (x, count) => percent(possible(x, count));
 const bytes = (n) => (n < 1e6 ? `${Math.max(1, Math.round(n / 1e3))} kB` : `${(n / 1e6).toFixed(n < 1e7 ? 1 : 0)} MB`);
 const tell = (e, text) => {
   e.hidden = !text;

@@ -44,7 +44,7 @@ const clipAnswer = (() => {
     const n = view.label(), rival = data.rivals[n] && `, ${signed(data.lead[t][n])} more than to ${data.rivals[n]}`;
     slot("pointed", `Frame ${t + 1} at ${data.times[t]}`);
     slot("pointed_word", data.words[t][0]);
-    slot("pointed_rest", `cosine ${data.similarity[t][0].toFixed(3)} · for ${data.labels[n]}: confidence ${data.confidence[t][n].toFixed(2)}, adds ${signed(data.contribution[t][n])}${rival}`);
+    slot("pointed_rest", `cosine ${fixed(data.similarity[t][0])} · for ${data.labels[n]}: confidence ${data.confidence[t][n].toFixed(2)}, adds ${signed(data.contribution[t][n])}${rival}`);
   }
 
   // as many frames would count the same if they shared the confidence evenly
@@ -103,7 +103,7 @@ const clipAnswer = (() => {
       words.after(row);
     }
     setText(row.cells[0], memory.state.explained === "beside" ? "Word, tuned" : "Word, zero-shot");
-    fillWords(row, other.frames.map((frame) => frame.words));
+    fillWords(row, other.frames.map(({ words: near }) => near.map(([word]) => word)));
   }
 
   function fillScores(answer, other, labels) {
@@ -111,18 +111,27 @@ const clipAnswer = (() => {
       const k = answer.order[n];
       row.querySelector("input").value = n;
       fill(row, labels[k], answer.scores[k], chance(answer.scores[k], labels.length));
-      let second = row.querySelector(".second-score");
-      if (other && !second) {
-        second = row.querySelector(".number").cloneNode();
-        second.className = "note second-score";
-        row.append(second);
-      }
-      if (second) setText(second, other ? `${memory.state.explained === "beside" ? "tuned" : "zero-shot"} ${chance(other.scores[k], labels.length)}` : "");
+      if (other) fillSecond(row, other.scores[k], labels.length);
     });
     const more = labels.length - answer.order.length;
     $("more").hidden = !more;
     slot("more", counted(more, "label"));
     $("show-more").hidden = !more || answer.order.length >= known.limits.shown;
+  }
+
+  // the score of the other model, below
+  function fillSecond(row, score, count) {
+    let second = row.querySelector(".second");
+    if (!second) {
+      second = document.createElement("span");
+      second.className = "note second";
+      second.append(document.createElement("span"), row.querySelector(".bar").cloneNode(true), row.querySelector(".number").cloneNode());
+      row.append(second);
+    }
+    const [named, bar, number] = second.children;
+    setText(named, memory.state.explained === "beside" ? "tuned" : "zero-shot");
+    share(bar.firstElementChild, score);
+    setText(number, chance(score, count));
   }
 
   function fillToken(answer, several) {

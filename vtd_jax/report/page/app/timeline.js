@@ -22,7 +22,7 @@ const timelineAnswer = (() => {
       segments: answer.segments.map(textsOf),
       starts: answer.windows.map(({ start: from }) => from),
       top: best.map((row) => row.map(({ label }) => index(labels, places, label))),
-      scores: best.map((row) => row.map(({ score }) => score)),
+      scores: best.map((row) => row.map(({ score }) => possible(score, row.length))),
       word: answer.windows.map(({ word }) => index(words, spots, word)),
       at: encoded.frames.map(({ seconds }) => seconds),
       times: encoded.frames.map(({ seconds }) => time(seconds)),
