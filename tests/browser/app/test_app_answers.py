@@ -1,5 +1,6 @@
 """Labels, words and sliders are edited, and what is shown follows: always the newest edit."""
 
+import asyncio
 import json
 import time
 
@@ -79,6 +80,22 @@ def test_a_label_twice_is_one_line_beside_the_field(star):
     star.answered(*STAR, f"{STAR[0]} b")
 
 
+def test_too_many_or_too_long_is_one_line_beside_the_field(star):
+    fill = (
+        "const [e, text] = arguments; e.value = text;"
+        "e.dispatchEvent(new InputEvent('input', {bubbles: true}))"
+    )
+    star.js(fill, star.id("label-text"), "\n".join(f"label {n}" for n in range(2001)))
+    wait(lambda: "at most 2\u202f000" in star.id("label-problem").text)
+    star.js(fill, star.id("label-text"), "x" * 5000)
+    wait(lambda: "5\u202f000 characters" in star.id("label-problem").text)
+    star.js(fill, star.id("label-text"), "one\ntwo")
+    star.answered("one", "two")
+    assert not star.shown("label-problem")
+    star.js(fill, star.id("word-text"), "\n".join(f"word {n}" for n in range(20_001)))
+    wait(lambda: "at most 20\u202f000" in star.id("word-problem").text)
+
+
 def test_no_labels_are_no_mistake(star):
     star.id("label-text").send_keys(Keys.CONTROL, "a", Keys.DELETE)
     wait(lambda: not star.label)
@@ -131,6 +148,30 @@ def test_a_long_vocabulary_is_sent_in_portions_with_progress(star):
     assert not star.shown("dock")
     said = star.js("return window.said")
     assert [f"encoding texts: {n} of 501" in said for n in (0, 200, 400)] == [True] * 3
+
+
+def test_a_long_vocabulary_is_cancelled(star, site, monkeypatch):
+    inner = site.service.words
+
+    async def words(texts):
+        await asyncio.sleep(0.5)
+        return await inner(texts)
+
+    monkeypatch.setattr(site.service, "words", words)
+    star.driver.find_element(By.CSS_SELECTOR, "#word-box summary").click()
+    star.js(
+        "const e = document.getElementById('word-text'); e.value = arguments[0];"
+        "e.dispatchEvent(new InputEvent('input', {bubbles: true}))",
+        "\n".join(f"other {n}" for n in range(900)),
+    )
+    wait(lambda: star.shown("dock"))
+    star.id("cancel").click()
+    wait(lambda: star.shown("word-problem"))
+    assert not star.shown("dock")
+    assert set(star.texts(".words bdi")) <= set(STAR)
+    star.type("purple dotted cross", "word-text")
+    wait(lambda: star.texts(".words bdi") == ["purple dotted cross"])
+    assert not star.shown("word-problem")
 
 
 def test_temperature_follows_while_the_slider_moves(star):

@@ -1,8 +1,8 @@
 // Asks for answers: only the newest one is shown, and an edit takes back what is asked already.
 const answers = (() => {
-  const { state } = memory;
+  const { state } = memory, { limits } = known;
   // texts that are encoded in a request of their own, so that there is progress
-  const PORTION = Math.min(200, known.limits.portion);
+  const PORTION = Math.min(200, limits.portion);
   // seconds from which a timeline says more than a clip
   const LONG = 60;
   const seen = new Set();
@@ -30,6 +30,8 @@ const answers = (() => {
     // at the end of an encoding this is called again
     if (!encoded || encoded.asked.video !== state.video || encoded.long !== Boolean(asked.window)) return;
     if (!asked.labels.length) return nothing();
+    const [many, more] = [excess(asked.labels, limits.labels, "labels"), excess(asked.vocabulary ?? [], limits.words, "words")];
+    if (many || more) return problems(many, more);
     const mine = ++serial, control = (asking = new AbortController()), begun = performance.now();
     const slow = setTimeout(() => $("place-below").classList.add("stale"), 300);
     try {
@@ -50,11 +52,21 @@ const answers = (() => {
     }
   }
 
+  // what the server would not take
+  function excess(texts, most, what) {
+    if (texts.length > most) return `${grouped(texts.length)} ${what}: at most ${grouped(most)} are taken; leave some out`;
+    const long = texts.find((text) => text.length > limits.characters);
+    return long ? `“${long.slice(0, 30)}…” has ${grouped(long.length)} characters: at most ${grouped(limits.characters)} are taken` : "";
+  }
+
   // a long list of new texts
   async function encodeWords(texts, signal) {
     const fresh = [...new Set(texts)].filter((text) => !seen.has(text));
     if (fresh.length <= PORTION) return;
-    const stop = dock.begin(() => asking?.abort());
+    const stop = dock.begin(() => {
+      asking?.abort();
+      problems("", "Cancelled. Another edit encodes the rest.");
+    });
     try {
       for (let at = 0; at < fresh.length; at += PORTION) {
         dock.say(`encoding texts: ${grouped(at)} of ${grouped(fresh.length)}`, at / fresh.length);
@@ -120,7 +132,7 @@ const answers = (() => {
     speech = setTimeout(() => ($("said").textContent = `${answer.label}, ${chance(answer.score, given.labels.length)}, best of ${counted(given.labels.length, "label")}`), 900);
   }
   function showMore() {
-    shown = known.limits.shown;
+    shown = limits.shown;
     want();
     $("label-text").focus();
   }

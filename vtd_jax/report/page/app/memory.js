@@ -46,7 +46,10 @@ const memory = (() => {
   function settle() {
     clearTimeout(timer);
     if (edits() !== past[at]) {
-      past = [...past.slice(0, at + 1), edits()].slice(-500);
+      past = [...past.slice(0, at + 1), edits()];
+      // long vocabularies are kept a few times only
+      let size = past.reduce((sum, one) => sum + one.length, 0);
+      while (past.length > 2 && (past.length > 500 || size > 2e7)) size -= past.shift().length;
       at = past.length - 1;
     }
     write();
