@@ -59,6 +59,19 @@ def test_the_folder_is_searched_and_walked_by_keys(page, site):
     wait(lambda: "no video" in page.id("folder-more").text)
 
 
+def test_another_video_is_chosen_or_not(star):
+    star.id("another").click()
+    assert star.shown("choose")
+    assert star.id("another").get_attribute("aria-expanded") == "true"
+    star.driver.switch_to.active_element.send_keys(Keys.ESCAPE)
+    assert not star.shown("choose")
+    assert star.driver.switch_to.active_element == star.id("another")
+    star.choose("circle.mp4")
+    wait(lambda: star.texts("h1") == ["circle.mp4"])
+    wait(lambda: star.label == STAR[1])
+    assert not star.shown("choose")
+
+
 def test_a_broken_video_is_one_line(page, site):
     page.open(site)
     page.choose("broken.mp4")

@@ -89,6 +89,12 @@ const choosing = (() => {
     if (!$("choose").hidden) ($("search") ?? $("file")).focus();
   });
 
+  $("choose").addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !state.video) return;
+    open(false);
+    $("another").focus();
+  });
+
   let listed = [], searching = 0;
   const markFolder = () => $("folder") && every(".file", $("folder")).forEach((one) => (one.dataset.id === state.video ? one.setAttribute("aria-current", "true") : one.removeAttribute("aria-current")));
   async function list() {
