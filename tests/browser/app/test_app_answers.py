@@ -222,6 +222,11 @@ def test_edits_are_undone_and_redone(star):
     star.type("new")
     star.answered("new")
     assert not star.id("redo").is_enabled()
+    time.sleep(0.8)
+    star.id("undo").click()
+    star.answered(*STAR, "fifth")
+    assert star.id("temperature-value").text == "0.1"
+    assert len(star.all(".frame")) == 16
 
 
 def test_a_link_opens_the_same_again(star, site):

@@ -6,6 +6,7 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from browser.app.conftest import STAR, Site, wait
+from vtd_jax.app.encoding import CANCELLED
 from vtd_jax.app.service import NotEncoded
 
 DROP = """
@@ -180,12 +181,17 @@ def test_encoding_is_cancelled(star, site, monkeypatch):
         return inner(*given)
 
     monkeypatch.setattr(device, "start", held)
+    encode, jobs = site.service.encode, []
+    monkeypatch.setattr(
+        site.service, "encode", lambda asked: jobs.append(encode(asked)) or jobs[-1]
+    )
     star.slide("frames", 23)
     try:
         assert begun.wait(60)
         wait(lambda: star.shown("dock"))
         star.id("cancel").click()
         wait(lambda: not star.shown("dock"))
+        wait(lambda: jobs[-1].now()[0] == CANCELLED)
         # the frames that are there stay
         assert star.id("frames-value").text == "16"
         assert len(star.all(".frame")) == 16
