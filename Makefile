@@ -31,7 +31,7 @@ help:
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
 	@echo "make notebook  notebooks/quickstart.ipynb, cell by cell (installs ipykernel)"
-	@echo "make browser the report's pages in headless Chromium (installs Selenium; Chromium and its driver must be there)"
+	@echo "make browser the report's pages and vtd app's in headless Chromium (installs Selenium; Chromium and its driver must be there)"
 	@echo "make newest  the fast tests with the newest versions that pip finds (.venv-newest), and scores against the pinned ones"
 	@echo "make any-cpu the numeric tests with the instructions of an older processor (ISA=AVX2 or SSE4_2)"
 	@echo "make docs    the documentation as a site, docs/_build/html/index.html (.venv-docs); a link that leads nowhere fails it"

@@ -33,6 +33,9 @@ def start() -> webdriver.Chrome:
         "--disable-gpu",
         "--disable-dev-shm-usage",
         "--hide-scrollbars",
+        # a camera that shows a moving picture, and is allowed
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
     ):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})

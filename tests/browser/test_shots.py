@@ -29,6 +29,15 @@ SHOTS += [
 ]
 
 
+def screenshot(driver, path: Path) -> np.ndarray:
+    """A PNG of what is in view; returns its pixels."""
+    data = base64.b64decode(
+        driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+    )
+    path.write_bytes(data)
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+
+
 def shoot(
     driver, url: str, theme: str, width: int, path: Path, height: int | None = None
 ) -> np.ndarray:
@@ -41,11 +50,7 @@ def shoot(
         width,
         height or driver.execute_script("return document.documentElement.scrollHeight"),
     )
-    data = base64.b64decode(
-        driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
-    )
-    path.write_bytes(data)
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return screenshot(driver, path)
 
 
 @pytest.fixture(scope="module")

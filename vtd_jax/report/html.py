@@ -24,6 +24,34 @@ from vtd_jax.printable import utf8
 
 SIDE = 224  # of embedded frames, pixels at most
 THUMBNAIL_BYTES = 4096  # of a thumbnail's data URI, at most
+# scripts and styles that a page has beside those of every page, in this order
+_SCRIPTS = {
+    "clip.html": ("parts.js", "clip_view.js"),
+    "timeline.html": ("parts.js", "timeline_view.js"),
+    "app.html": (
+        "parts.js",
+        "clip_view.js",
+        "timeline_view.js",
+        *(
+            f"app/{name}.js"
+            for name in (
+                "building",
+                "server",
+                "memory",
+                "player",
+                "clip",
+                "timeline",
+                "answers",
+                "encoding",
+                "choosing",
+                "camera",
+                "controls",
+                "downloads",
+            )
+        ),
+    ),
+}
+_STYLES = {"app.html": ("app/app.css",)}
 # name of the <meta> of a page with its `PageEntry`
 ENTRY = "vtd_jax:entry"
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 86400)
@@ -194,14 +222,16 @@ def document(
       content: its variables.
       title: of the window.
       about: lines for "How this was made"; "date" is visible when they are folded.
-      script: name of the page's script beside the common one; "" for none.
+      script: name of the page's script beside those of its template; "" for none.
       notice: a warning above the content.
       entry: JSON for the index, see `pages.read_entry`.
     """
-    code = "\n".join(asset(name) for name in ("common.js", script) if name)
+    scripts = ("common.js", *_SCRIPTS.get(template, ()), script)
+    code = "\n".join(asset(name) for name in scripts if name)
+    style = "\n".join(map(asset, ("page.css", *_STYLES.get(template, ()))))
     # the page's security policy allows only a script with this digest
     digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
     return templates().get_template(template).generate(
         content, title=title, about=about, notice=notice, entry_name=ENTRY, entry=entry,
-        style=Markup(asset("page.css")), code=Markup(code), digest=digest,
+        style=Markup(style), code=Markup(code), digest=digest,
     )  # fmt: skip

@@ -1,0 +1,60 @@
+"""What is shown leaves the page as files, and as lines of Python."""
+
+import csv
+import io
+import json
+
+from selenium.webdriver.common.by import By
+
+from browser.app.conftest import STAR, wait
+
+
+def _menu(page, text):
+    page.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
+    found = [e for e in page.all("#menu button") if text in e.text]
+    found[0].click()
+
+
+def test_report_json_and_csv(star, saved):
+    star.slide("temperature", 0.5)
+    wait(lambda: star.state.get("temperature"))
+    shown = star.texts(".heat .chosen td")
+    _menu(star, "Report")
+    report = saved("star.html").read_text()
+    assert "Content-Security-Policy" in report
+    assert all(label in report for label in STAR)
+    _menu(star, "JSON")
+    (told,) = json.loads(saved("star.json").read_text())["videos"]
+    assert told["label"] == star.label
+    assert [f"{row[0]:.2f}" for row in told["confidence"]] == shown
+    _menu(star, "row a frame")
+    rows = list(csv.DictReader(io.StringIO(saved("star.csv").read_text())))
+    assert len(rows) == 16
+    saved("star.csv").unlink()
+    _menu(star, "row a label")
+    rows = list(csv.DictReader(io.StringIO(saved("star.csv").read_text())))
+    assert sorted(row["label"] for row in rows) == sorted(STAR)
+
+
+def test_lines_of_python(star, saved):
+    star.driver.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    )
+    _menu(star, "Python")
+    wait(lambda: star.shown("python-box"))
+    lines = star.id("python-lines").text
+    assert "vtd_jax.load(" in lines
+    assert all(label in lines for label in STAR)
+    star.id("python-copy").click()
+    wait(lambda: star.id("python-copy").text == "Copied")
+    star.id("python-file").click()
+    assert saved("star.py").read_text().strip() == lines.strip()
+    compile(lines, "star.py", "exec")
+
+
+def test_the_menu_closes_again(star):
+    star.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
+    assert star.js("return document.getElementById('menu').open")
+    star.id("answer").click()
+    assert not star.js("return document.getElementById('menu').open")
