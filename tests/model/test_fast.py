@@ -156,6 +156,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_values_and_gradients_are_the_plain_ones(settings, chunked):
     """Both paths are as near to float64 as rounding lets them be."""

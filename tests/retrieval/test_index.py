@@ -134,6 +134,7 @@ def test_fusion_takes_the_names_of_training_or_words(fused_index, fused):
     _assert_same(fused_index.search(["a dog", "a cat"])[0], by_names)
 
 
+@pytest.mark.slow
 def test_words_name_frames_as_in_an_explanation(index, plain):
     (hit,) = index.search("red circle", 1, vocabulary=WORDS)
     expected = plain.explain(hit.video, LABELS, vocabulary=WORDS, runner_ups=0).words

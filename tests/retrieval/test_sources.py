@@ -92,6 +92,7 @@ def test_a_name_keeps_its_links_wherever_they_point(clips, tmp_path, build):
     assert _names(tmp_path) == names
 
 
+@pytest.mark.slow
 def test_what_changed_is_replaced_by_either_spelling(clips, tmp_path, build):
     (tmp_path / "link").symlink_to("clips")
     build(clips)
@@ -159,6 +160,7 @@ def test_what_cannot_be_looked_at_is_not_gone(clips, tmp_path, build, monkeypatc
     assert (done.missing, done.clips) == ((str(clips / "0.mp4"),), 2)
 
 
+@pytest.mark.slow
 def test_what_a_walk_does_not_find_is_not_gone(clips, tmp_path, build):
     # given by its name: a folder's videos are found by their endings; and behind a link
     (clips / "1.mp4").rename(clips / "1.bin")

@@ -62,6 +62,7 @@ def _batches(folder, **changes):
     return found, model, records
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_middle_of_each_segment(folder):
     found, model, records = _batches(folder)
     batch = next(found)
@@ -79,6 +80,7 @@ def test_features_are_those_of_the_middle_of_each_segment(folder):
     np.testing.assert_allclose(batch["features"], expected, rtol=2**-10, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_learns_without_decoding_a_clip(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(clips, "train_clip", None)
     small_run.train(_config(folder), tmp_path / "run", open_index=IndexFeatures)

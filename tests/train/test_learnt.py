@@ -45,6 +45,7 @@ def test_what_names_a_file():
         checkpoint_file("x.onnx")
 
 
+@pytest.mark.slow
 def test_parameters_from_files(folder, tmp_path):
     config = _config(folder)
     source, own, theirs = (

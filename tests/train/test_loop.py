@@ -42,6 +42,7 @@ def whole(folder, tmp_path_factory):
     return workdir, _learnt(_train(_config(folder), workdir).model)
 
 
+@pytest.mark.slow
 def test_a_run_learns_and_leaves_its_files(folder, whole):
     workdir, learnt = whole
     start = _learnt(from_config.build_model(_config(folder)))
@@ -61,6 +62,7 @@ class Interrupted(Exception):
     """Stands for whatever ends a run."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at, every_steps, goes_on_from", [(5, 0, 3), (6, 2, 4)])
 def test_resumed_is_bit_for_bit_uninterrupted(
     folder, whole, tmp_path, monkeypatch, at, every_steps, goes_on_from
@@ -158,6 +160,7 @@ def test_accumulation_updates_every_other_batch(folder, tmp_path):
     assert at[3] == at[4] != at[5]
 
 
+@pytest.mark.slow
 def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     message = []
 
@@ -180,6 +183,7 @@ def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_more_epochs_resume_from_a_finished_run(folder, tmp_path):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     assert _train(_config(folder, optimizer__epochs=1), tmp_path, resume=True).steps_now == 0
@@ -217,6 +221,7 @@ def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_resume(folder, whol
     prepare_workdir(tmp_path, _config(folder, model__ties="release"), resume=True)
 
 
+@pytest.mark.slow
 def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path):
     save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
     config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
@@ -296,6 +301,7 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(_config(folder), whole[0], resume=True, splits=splits).steps_now == 0
 
 
+@pytest.mark.slow
 def test_shapes_that_do_not_fit_are_refused_whatever_is_requested(folder, whole):
     config = _config(folder, model__text_prompts=3)
     with pytest.raises(

@@ -89,6 +89,7 @@ def test_a_tuned_file_decides_about_no_request(asked, tmp_path, weights, name):
     assert asked() == []
 
 
+@pytest.mark.slow
 def test_what_the_user_names_or_fetched_before_is_taken(asked, hub, weights, tmp_path, monkeypatch):
     file = _tuned(tmp_path / "tuned.safetensors", "hf:org/tiny", weights)
     predictor = vtd_jax.load(file, clip="hf:org/tiny")

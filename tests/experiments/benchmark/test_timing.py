@@ -68,6 +68,7 @@ def test_products_are_counted_by_their_repeats():
     assert len(waited) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_run(dtype):
     jobs = gemm.jobs(CLIPConfig.tiny(), 1, dtype, "JAX")

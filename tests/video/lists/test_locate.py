@@ -170,6 +170,7 @@ def test_missing_folder(tmp_path):
         VideoIndex(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_many_files_take_little_time(tmp_path):
     for k in range(20):
         (tmp_path / f"train/class {k}").mkdir(parents=True)
