@@ -150,7 +150,7 @@ def test_the_token_is_not_sent_before_the_question(asked, hub, weights, typed):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_question_comes_before_any_request(asked, typed, name):
     shown = typed("n\n")
-    with pytest.raises(UserError, match=": not downloaded: it .only the (hub|store) knows"):
+    with pytest.raises(UserError, match=r": not downloaded: it .only the (hub|store) knows"):
         resolve(name)
     assert shown.getvalue().count("[y/N]") == 1
     assert asked() == []

@@ -229,8 +229,8 @@ def class_folders(video_dir: Path) -> VideoList:
     if loose := [printable(file) for file in found if "/" not in file]:
         lie, are = ("lies", "is") if len(loose) == 1 else ("lie", "are")
         warn(
-            f"{video_dir}: {counted(len(loose), 'video')} {lie} outside the class folders and {are} "
-            f"left out: {listed(loose, 3)}; move each into the folder of its class"
+            f"{video_dir}: {counted(len(loose), 'video')} {lie} outside the class folders and "
+            f"{are} left out: {listed(loose, 3)}; move each into the folder of its class"
         )
     place = {name: index for index, name in enumerate(names)}
     entries = sorted(
