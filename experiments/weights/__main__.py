@@ -41,12 +41,10 @@ ACTIONS = ("list", "get", "where", "verify")
 def main(action: str, name: str | None = None) -> str:
     """Does one of `ACTIONS`; returns the line to print last."""
     if action not in ACTIONS:
-        raise UserError(
-            f"{program.mention('weights')} {action}: expected one of {', '.join(ACTIONS)}"
-        )
+        raise UserError(f"{_spelled(action)}: expected one of {', '.join(ACTIONS)}")
     if action == "list":
         if name is not None:
-            raise UserError(f"list takes no name, got {name}")
+            raise UserError(f"{_spelled('list')} takes no name, got {name}")
         return show_list()
     if not name:
         raise UserError(
