@@ -39,6 +39,7 @@ is timed, the words found are compared with those of the plain computation.
 
 import datetime
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
+from vtd_jax.terminal import counted, log
 
 flags.adopt_module_key_flags(limit_flags)
 # what is measured -> frames of a clip, or at once, where none are given
@@ -260,6 +262,33 @@ def measure_predict(count: int) -> dict[str, Any]:
     return stream.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
 
 
+def opening() -> str:
+    """What is about to be measured, on what, and when it is known how long that takes."""
+    model, many = _ARCHITECTURE.value, " and ".join(map(str, frames())) or "many"
+    clips = f"{many} frames a clip"
+    about = {
+        "programs": (
+            f"training and evaluation programs of {model}, {clips}, "
+            f"{counted(_BATCH.value, 'clip')} a batch, "
+            f"{counted(_CLASSES.value, 'class', 'classes')}"
+        ),
+        "device": f"programs of {model} on one device, {many} frames at once",
+        "readers": f"readers of video files on one core, {clips}",
+        "predict": f"predictions of {counted(_CLIPS.value or 64, 'clip')} with {model}, {clips}",
+        "vocabulary": f"the search for words among {_WORDS.value:,}, {many} frames at once",
+    }[_WHAT.value]
+    if _SCALING.value:
+        about = f"how programs of {model} scale with {', '.join(_SCALING.value)}"
+    time = "if it is long, how long is logged after the first round"
+    if _WHAT.value == "device":
+        time = f"at most {_MINUTES.value:g} minutes"
+    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return (
+        f"measuring {about}, in {counted(_ROUNDS.value, 'round')}, on the devices that JAX finds "
+        f"and {counted(len(affinity(0)), 'core')}; {time}, and tables come at the end"
+    )
+
+
 def _dtypes() -> list[str]:
     from experiments.benchmark.setting import DTYPES
 
@@ -273,6 +302,7 @@ def _dtypes() -> list[str]:
 def main() -> str:
     """Measures, prints Markdown, writes JSON on request."""
     check_flags()
+    log(opening())
     report = measure()
     report["command"] = program.line()
     report["date"] = datetime.date.today().isoformat()

@@ -104,7 +104,7 @@ def test_where_nothing_can_be_kept_that_is_reported_and_scores_are_the_same(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == len(splits)
     assert "frame features cannot be kept there (Not a directory)" in errors[0]
-    assert errors[0].endswith("or evaluate.store_features=False")
+    assert errors[0].endswith("or `evaluate.store_features=False`")
 
 
 @pytest.mark.slow

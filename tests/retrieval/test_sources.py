@@ -56,6 +56,20 @@ def test_roots_of_folders_files_and_globs(clips, monkeypatch):
     assert (here.root, here.path) == (str(clips), "0.mp4")
 
 
+def test_a_folder_is_walked_once(clips, monkeypatch):
+    walked, walk = [], os.walk
+
+    def noted(top, **options):
+        walked.append(str(top))
+        return walk(top, **options)
+
+    monkeypatch.setattr(os, "walk", noted)
+    for may_be_empty in (False, True):
+        walked.clear()
+        assert len(sources.find_sources([str(clips)], "videos", may_be_empty=may_be_empty)) == 3
+        assert walked == [str(clips)]
+
+
 def test_one_video_by_two_spellings_is_one_clip(clips, tmp_path, build, monkeypatch):
     (tmp_path / "link").symlink_to("clips")
     (tmp_path / "away").mkdir()

@@ -122,7 +122,7 @@ def test_videos_that_the_index_lacks_are_named(folder, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(augment__enabled=True), "no augmented frames; set augment.enabled=False"),
+        (dict(augment__enabled=True), "no augmented frames; set `augment.enabled=False`"),
         (dict(data__stored_views=1), "is there beside data.stored_views=1"),
         (dict(model__visual_prompts=1, model__visual_depth=1), "while 1 visual prompts are learnt"),
     ],
@@ -134,5 +134,5 @@ def test_settings_that_contradict_an_index(folder, changes, said):
 
 def test_several_processes_are_refused(folder, monkeypatch):
     monkeypatch.setattr("vtd_jax.train.batches.process_count", lambda: 2)
-    with pytest.raises(UserError, match=r'data.features=.*set data.features=""'):
+    with pytest.raises(UserError, match=r'data.features=.*set `data.features=""`'):
         _batches(folder)

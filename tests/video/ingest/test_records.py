@@ -206,11 +206,11 @@ def test_several_shards_read_back_in_order(clips, good_lines, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"storage": "png"}, "storage='png': expected one of jpeg, video"),
-        ({"dataset": "imagenet"}, "dataset='imagenet': expected one of hmdb51, "),
-        ({"on_error": "ask"}, "on_error='ask'"),
-        ({"storage": "video", "max_frames": 8}, "only storage=jpeg can keep fewer frames"),
-        ({"short_side": 0}, "short_side=0: expected 1 or more"),
+        ({"storage": "png"}, "`storage=png`: expected one of jpeg, video"),
+        ({"dataset": "imagenet"}, "`dataset=imagenet`: expected one of hmdb51, "),
+        ({"on_error": "ask"}, "`on_error=ask`: expected one of"),
+        ({"storage": "video", "max_frames": 8}, "only `storage=jpeg` can keep fewer frames"),
+        ({"short_side": 0}, "`short_side=0`: expected 1 or more"),
         ({"workers": -1}, "workers=-1"),
         ({"shard_mb": 0.0}, "shard_mb=0.0"),
         ({"name": "a/b"}, "name='a/b'"),
