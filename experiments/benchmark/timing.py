@@ -122,13 +122,13 @@ def interleaved(
     # rounded up; the clock may not see a very short job at all
     repeats = [min(1000, max(1, round(at_least / max(once, 1e-9) + 0.5))) for once in known]
     seconds: list[list[float]] = [[] for _ in jobs]
-    start = time.perf_counter()
     for turn in range(rounds):
         for job, count, found in zip(jobs, repeats, seconds):
             time.sleep(pause)
             found.append(_seconds(job.run, count))
         if turn == 0:
-            log_wait(time.perf_counter() - start, rounds)
+            once = sum(count * found[0] for count, found in zip(repeats, seconds))
+            log_wait(once + len(jobs) * pause, rounds)
     return [
         Timing(job.task, job.variant, tuple(found), job.flops, job.clips)
         for job, found in zip(jobs, seconds)

@@ -75,9 +75,8 @@ def _run(model, features, codebook, keys=None, axes=WHOLE):
 
 
 def _named(of_parameters, of_features, of_codebook):
-    parameters = {
-        jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(of_parameters)
-    }
+    found = jax.tree.leaves_with_path(of_parameters)
+    parameters = {jax.tree_util.keystr(path): x for path, x in found}
     return parameters | {"features": of_features, "codebook": of_codebook}
 
 

@@ -22,6 +22,7 @@ from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
 from vtd_jax.video.pipeline import BatchIterator
 
+pytestmark = pytest.mark.slow
 _config, _train, _learnt, _rows = (
     small_run.run_config,
     small_run.train,
@@ -42,7 +43,6 @@ def whole(folder, tmp_path_factory):
     return workdir, _learnt(_train(_config(folder), workdir).model)
 
 
-@pytest.mark.slow
 def test_a_run_learns_and_leaves_its_files(folder, whole):
     workdir, learnt = whole
     start = _learnt(from_config.build_model(_config(folder)))
@@ -62,7 +62,6 @@ class Interrupted(Exception):
     """Stands for whatever ends a run."""
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("at, every_steps, goes_on_from", [(5, 0, 3), (6, 2, 4)])
 def test_resumed_is_bit_for_bit_uninterrupted(
     folder, whole, tmp_path, monkeypatch, at, every_steps, goes_on_from
@@ -92,7 +91,6 @@ def test_resumed_is_bit_for_bit_uninterrupted(
     ]
 
 
-@pytest.mark.slow
 def test_dropout_and_data_order_are_part_of_what_is_equal(folder, whole, tmp_path):
     other_seed = _learnt(_train(_config(folder, seed=1), tmp_path / "seed").model)
     no_dropout = _learnt(_train(_config(folder, model__dropout=0.0), tmp_path / "dropout").model)
@@ -140,7 +138,6 @@ def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
         assert isinstance(jax.tree.leaves(learnable(done.model))[0].sharding, SingleDeviceSharding)
 
 
-@pytest.mark.slow
 def test_accumulation_updates_every_other_batch(folder, tmp_path):
     config = _config(
         folder,
@@ -160,7 +157,6 @@ def test_accumulation_updates_every_other_batch(folder, tmp_path):
     assert at[3] == at[4] != at[5]
 
 
-@pytest.mark.slow
 def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     message = []
 
@@ -183,7 +179,6 @@ def test_evaluations_are_reported_and_choose_the_best(folder, tmp_path):
     ]
 
 
-@pytest.mark.slow
 def test_more_epochs_resume_from_a_finished_run(folder, tmp_path):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     assert _train(_config(folder, optimizer__epochs=1), tmp_path, resume=True).steps_now == 0
@@ -221,7 +216,6 @@ def test_runs_of_before_there_was_a_rule_for_ties_say_how_to_resume(folder, whol
     prepare_workdir(tmp_path, _config(folder, model__ties="release"), resume=True)
 
 
-@pytest.mark.slow
 def test_checkpoints_learnt_on_another_clip_are_refused(folder, whole, tmp_path):
     save_clip(tmp_path / "other.safetensors", small_run.SMALL, random_state(small_run.SMALL, 7))
     config = _config(folder, clip__path=str(tmp_path / "other.safetensors"))
@@ -263,7 +257,6 @@ def test_workdir_that_cannot_be_one(folder, tmp_path):
         read_config(tmp_path)
 
 
-@pytest.mark.slow
 def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
@@ -281,7 +274,6 @@ def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     assert [row["step"] for row in _rows(tmp_path)] == list("123456")
 
 
-@pytest.mark.slow
 def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     config = _config(folder, optimizer__epochs=1)
     splits = from_config.open_splits(config)
@@ -301,7 +293,6 @@ def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     assert _train(_config(folder), whole[0], resume=True, splits=splits).steps_now == 0
 
 
-@pytest.mark.slow
 def test_shapes_that_do_not_fit_are_refused_whatever_is_requested(folder, whole):
     config = _config(folder, model__text_prompts=3)
     with pytest.raises(
@@ -320,7 +311,6 @@ def test_the_key_of_dropout_comes_back(folder, whole):
     assert key == jax.random.key(0)
 
 
-@pytest.mark.slow
 def test_random_numbers_of_another_kind_are_refused(folder, whole):
     with (
         jax.default_prng_impl("rbg"),

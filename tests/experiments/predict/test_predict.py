@@ -29,13 +29,8 @@ from vtd_jax.scenes.render import render_still
 
 @pytest.fixture(scope="module")
 def model():
-    return Predictor(
-        small_model(),
-        frames=4,
-        description="small",
-        cache=TextCache(None),
-        devices=jax.devices()[:1],
-    )
+    settings = {"frames": 4, "description": "small", "cache": TextCache(None)}
+    return Predictor(small_model(), **settings, devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
