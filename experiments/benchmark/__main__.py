@@ -40,7 +40,8 @@ is timed, the words found are compared with those of the plain computation.
 import datetime
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,8 +185,8 @@ def frames() -> Sequence[int]:
     return found
 
 
-def measure() -> dict[str, Any]:
-    """Measures and prints tables; returns all numbers, JSON-able."""
+def measurement() -> Callable[[], dict[str, Any]]:
+    """What measures, prints tables and returns all numbers, JSON-able; flags are checked here."""
     counts = frames()
     # imported here: --help and bad flags need no JAX, and programs no video libraries
     if _WHAT.value == "readers":
@@ -194,24 +195,29 @@ def measure() -> dict[str, Any]:
 
         folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
         clips = _CLIPS.value or 8
-        return readers.compare(folder, clips, counts, _SECONDS.value, _ROUNDS.value)
-    if _WHAT.value == "predict":
-        return measure_predict(counts[0])
+        return partial(readers.compare, folder, clips, counts, _SECONDS.value, _ROUNDS.value)
     if _WHAT.value == "vocabulary":
         check_backend()
         from experiments.benchmark import vocabulary
 
         sizes = _WORDS.value, _WIDTH.value
-        return vocabulary.compare(
-            *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value
-        )
+        return partial(
+            vocabulary.compare,
+            *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value,
+        )  # fmt: skip
+    from vtd_jax.clip.config import CLIPConfig
+
+    # refuses what is none
+    CLIPConfig.named(_ARCHITECTURE.value)
+    if _WHAT.value == "predict":
+        return of_predict(counts[0])
     if _WHAT.value == "device":
-        return measure_device(counts[0] if counts else None)
-    return measure_programs(counts[0])
+        return of_device(counts[0] if counts else None)
+    return of_programs(counts[0])
 
 
-def measure_programs(count: int) -> dict[str, Any]:
-    """`measure` of programs, with `count` frames a clip."""
+def of_programs(count: int) -> Callable[[], dict[str, Any]]:
+    """`measurement` of programs, with `count` frames a clip."""
     from experiments.benchmark import run
     from experiments.benchmark.setting import Options
 
@@ -221,15 +227,16 @@ def measure_programs(count: int) -> dict[str, Any]:
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
     )  # fmt: skip
     if _SCALING.value:
-        return run.scaling(options, dtypes, _SCALING.value)
-    return run.compare(
-        options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
+        run.check_scaling(_SCALING.value)
+        return partial(run.scaling, options, dtypes, _SCALING.value)
+    return partial(
+        run.compare, options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
         pipelines=_INPUT.value, data_dir=_DATA_DIR.value, records=_RECORDS.value,
     )  # fmt: skip
 
 
-def measure_device(images: int | None) -> dict[str, Any]:
-    """`measure` of one device, with `images` frames at once; None for a number that suits it."""
+def of_device(images: int | None) -> Callable[[], dict[str, Any]]:
+    """`measurement` of one device, `images` frames at once; None for a number that suits it."""
     from experiments.benchmark.device import run
     from experiments.benchmark.setting import Options
 
@@ -240,13 +247,14 @@ def measure_device(images: int | None) -> dict[str, Any]:
         _ARCHITECTURE.value, 1, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
         stand_in=True,
     )  # fmt: skip
-    return run.compare(
-        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value
-    )
+    return partial(
+        run.compare,
+        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value,
+    )  # fmt: skip
 
 
-def measure_predict(count: int) -> dict[str, Any]:
-    """`measure` of predicting many videos, with `count` frames a clip."""
+def of_predict(count: int) -> Callable[[], dict[str, Any]]:
+    """`measurement` of predicting many videos, with `count` frames a clip."""
     check_backend()
     from experiments.benchmark.predict import stream
     from experiments.benchmark.setting import Options
@@ -259,7 +267,7 @@ def measure_predict(count: int) -> dict[str, Any]:
     )
     folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
     clips = _CLIPS.value or 64
-    return stream.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+    return partial(stream.compare, options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
 
 
 def opening() -> str:
@@ -302,6 +310,7 @@ def _dtypes() -> list[str]:
 def main() -> str:
     """Measures, prints Markdown, writes JSON on request."""
     check_flags()
+    measure = measurement()
     log(opening())
     report = measure()
     report["command"] = program.line()
