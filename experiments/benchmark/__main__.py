@@ -205,10 +205,13 @@ def measurement() -> Callable[[], dict[str, Any]]:
             vocabulary.compare,
             *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value,
         )  # fmt: skip
+    from experiments.benchmark.setting import INSTALL, has_torch
     from vtd_jax.clip.config import CLIPConfig
 
     # refuses what is none
     CLIPConfig.named(_ARCHITECTURE.value)
+    if _TORCH.value and not has_torch():
+        raise UserError(f"--torch: {INSTALL}")
     if _WHAT.value == "predict":
         return of_predict(counts[0])
     if _WHAT.value == "device":
