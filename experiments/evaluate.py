@@ -135,7 +135,8 @@ def prepare(workdir: Path) -> Prepared:
     config = read_settings(workdir, file, trained, own)
     stem = stem_of(workdir, config.name, file, trained, own)
     check_results(workdir, stem, config, file)
-    splits = from_config.open_splits(config)
+    with runs.naming_maker(config):
+        splits = from_config.open_splits(config)
     from_config.check_splits(config, None, splits)
     model, training = from_config.build_model(config), read_training_list(workdir)
     step = None

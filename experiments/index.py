@@ -31,7 +31,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import listed, utf8
-from vtd_jax.retrieval.build import Summary, build, check_place
+from vtd_jax.retrieval.build import Summary, build, check_before_loading, check_place
 from vtd_jax.retrieval.encoder import load_encoder
 from vtd_jax.retrieval.store import read_contents
 from vtd_jax.terminal import counted, log
@@ -78,6 +78,8 @@ def _model(folder: Path) -> tuple[Predictor, str]:
     contents = None if RESTART.value else read_contents(folder)
     settings = {holder.name: holder.value for holder in _LOADED}
     source = MODEL.value or "tiny"
+    if not RESTART.value:
+        check_before_loading(folder, MODEL.value, settings, FRAMES.value)
     if contents is None or MODEL.value is not None:
         return job.load_model(source, None, **settings), source
     if CLIP.value is not None:
@@ -95,7 +97,8 @@ def main(*given: str) -> str:
     inputs = [(f"FOLDER={one}", one) for one in given]
     inputs += [*weights_read("--model", MODEL.value), *weights_read("--clip", CLIP.value)]
     check_outputs([Output("--out", folder, folder=True)], inputs)
-    check_place(folder)
+    if RESTART.value:
+        check_place(folder)
     model, source = _model(folder)
     log(f"preprocess: {model.fit.describe(model.size)}")
     progress = Progress("index", 0, "video")

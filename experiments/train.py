@@ -104,7 +104,7 @@ def run(preemption: Preemption, workdir: Path, prepared: Prepared) -> str:
     if table is None:
         return (
             f"{workdir} was at step {step} already, nothing left to train; see "
-            f"{program.mention('evaluate')}"
+            f"{program.spelled('evaluate')}"
         )
     table.show()
     way = f"preprocess={prepared.config.data.preprocess}"

@@ -6,6 +6,7 @@
 """
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -36,6 +37,10 @@ from jaxtyping import install_import_hook
 
 import support.typecheck  # noqa: F401
 from support import warm
+
+# thousands of tests and JAX's modules are millions of objects that live to the end: as often as
+# Python looks through them by itself, that is a tenth of the time
+gc.set_threshold(100_000, 50, 100)
 
 # shapes and types of arguments; a fifth of the time, and the fast tier has checked them
 TYPED = "VTD_JAX_TESTS_UNTYPED" not in os.environ

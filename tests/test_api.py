@@ -55,6 +55,7 @@ def test_dir_lists_public_names_only():
     assert dir(vtd_jax) == sorted(vtd_jax.__all__)
 
 
+@pytest.mark.slow
 def test_models_and_indexes_are_printed_in_a_few_words(folder, tmp_path):
     model = vtd_jax.load("tiny")
     assert repr(model) == "<Predictor: tiny, tiny, zero-shot; 16 frames>"

@@ -67,6 +67,7 @@ def test_other_errors_stay_what_they_are(asked, monkeypatch):
     assert no_backend(AssertionError()) is None
 
 
+@pytest.mark.slow
 def test_a_command_says_it_first():
     call = [sys.executable, "-m", "experiments.predict", "--video=nothing.mp4"]
     environment = dict(os.environ, JAX_PLATFORMS="cuda")

@@ -61,6 +61,7 @@ def _freed():
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_full_disk_names_the_file(name, tmp_path):
     path, before = tmp_path / name, resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -88,6 +89,7 @@ def test_a_lock_holds_on_a_full_disk(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 @pytest.mark.parametrize("full", ["stdout", "stderr"])
 def test_an_output_that_is_full_is_named_once(full):

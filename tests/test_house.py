@@ -103,6 +103,7 @@ def test_every_package_has_its_wall():
     assert found == set(ALLOWED)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module, absent",
     [
@@ -186,6 +187,7 @@ def test_no_tensorflow_and_no_torch_import():
             assert not any(name.split(".")[0] in absent for name in _imports(path)), path
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_every_module_and_every_data_file(tmp_path):
     # of a copy: a build leaves folders beside what it builds
     source = tmp_path / "source"

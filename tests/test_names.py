@@ -120,7 +120,7 @@ def test_a_command_names_its_flags_and_other_commands():
             "build_data --overwrite",
             "--noresume",
             "--config.parallel=shard_map",
-            "experiments.export",
+            "python -m experiments.export",
         ]
     assert names() == Names()
 

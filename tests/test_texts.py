@@ -55,6 +55,7 @@ def tokens(text):
     return tuple(ids[: ids.index(EOT)] if EOT in ids else ids)
 
 
+@pytest.mark.slow
 def test_texts_are_the_same_if_their_tokens_are():
     draw = random.Random(0)
     found = ["".join(draw.choices(PARTS, k=draw.randrange(1, 5))) for _ in range(2000)]

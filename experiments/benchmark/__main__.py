@@ -39,7 +39,9 @@ is timed, the words found are compared with those of the plain computation.
 
 import datetime
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,7 @@ from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
+from vtd_jax.terminal import counted, log
 
 flags.adopt_module_key_flags(limit_flags)
 # what is measured -> frames of a clip, or at once, where none are given
@@ -182,8 +185,8 @@ def frames() -> Sequence[int]:
     return found
 
 
-def measure() -> dict[str, Any]:
-    """Measures and prints tables; returns all numbers, JSON-able."""
+def measurement() -> Callable[[], dict[str, Any]]:
+    """What measures, prints tables and returns all numbers, JSON-able; flags are checked here."""
     counts = frames()
     # imported here: --help and bad flags need no JAX, and programs no video libraries
     if _WHAT.value == "readers":
@@ -192,24 +195,32 @@ def measure() -> dict[str, Any]:
 
         folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
         clips = _CLIPS.value or 8
-        return readers.compare(folder, clips, counts, _SECONDS.value, _ROUNDS.value)
-    if _WHAT.value == "predict":
-        return measure_predict(counts[0])
+        return partial(readers.compare, folder, clips, counts, _SECONDS.value, _ROUNDS.value)
     if _WHAT.value == "vocabulary":
         check_backend()
         from experiments.benchmark import vocabulary
 
         sizes = _WORDS.value, _WIDTH.value
-        return vocabulary.compare(
-            *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value
-        )
+        return partial(
+            vocabulary.compare,
+            *sizes, counts, _ROUNDS.value, _ENCODED.value, folder=_FOLDER.value,
+        )  # fmt: skip
+    from experiments.benchmark.setting import INSTALL, has_torch
+    from vtd_jax.clip.config import CLIPConfig
+
+    # refuses what is none
+    CLIPConfig.named(_ARCHITECTURE.value)
+    if _TORCH.value and not has_torch():
+        raise UserError(f"--torch: {INSTALL}")
+    if _WHAT.value == "predict":
+        return of_predict(counts[0])
     if _WHAT.value == "device":
-        return measure_device(counts[0] if counts else None)
-    return measure_programs(counts[0])
+        return of_device(counts[0] if counts else None)
+    return of_programs(counts[0])
 
 
-def measure_programs(count: int) -> dict[str, Any]:
-    """`measure` of programs, with `count` frames a clip."""
+def of_programs(count: int) -> Callable[[], dict[str, Any]]:
+    """`measurement` of programs, with `count` frames a clip."""
     from experiments.benchmark import run
     from experiments.benchmark.setting import Options
 
@@ -219,15 +230,16 @@ def measure_programs(count: int) -> dict[str, Any]:
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
     )  # fmt: skip
     if _SCALING.value:
-        return run.scaling(options, dtypes, _SCALING.value)
-    return run.compare(
-        options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
+        run.check_scaling(_SCALING.value)
+        return partial(run.scaling, options, dtypes, _SCALING.value)
+    return partial(
+        run.compare, options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
         pipelines=_INPUT.value, data_dir=_DATA_DIR.value, records=_RECORDS.value,
     )  # fmt: skip
 
 
-def measure_device(images: int | None) -> dict[str, Any]:
-    """`measure` of one device, with `images` frames at once; None for a number that suits it."""
+def of_device(images: int | None) -> Callable[[], dict[str, Any]]:
+    """`measurement` of one device, `images` frames at once; None for a number that suits it."""
     from experiments.benchmark.device import run
     from experiments.benchmark.setting import Options
 
@@ -238,13 +250,14 @@ def measure_device(images: int | None) -> dict[str, Any]:
         _ARCHITECTURE.value, 1, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
         stand_in=True,
     )  # fmt: skip
-    return run.compare(
-        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value
-    )
+    return partial(
+        run.compare,
+        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value,
+    )  # fmt: skip
 
 
-def measure_predict(count: int) -> dict[str, Any]:
-    """`measure` of predicting many videos, with `count` frames a clip."""
+def of_predict(count: int) -> Callable[[], dict[str, Any]]:
+    """`measurement` of predicting many videos, with `count` frames a clip."""
     check_backend()
     from experiments.benchmark.predict import stream
     from experiments.benchmark.setting import Options
@@ -257,7 +270,34 @@ def measure_predict(count: int) -> dict[str, Any]:
     )
     folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
     clips = _CLIPS.value or 64
-    return stream.compare(options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+    return partial(stream.compare, options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+
+
+def opening() -> str:
+    """What is about to be measured, on what, and when it is known how long that takes."""
+    model, many = _ARCHITECTURE.value, " and ".join(map(str, frames())) or "many"
+    clips = f"{many} frames a clip"
+    about = {
+        "programs": (
+            f"training and evaluation programs of {model}, {clips}, "
+            f"{counted(_BATCH.value, 'clip')} a batch, "
+            f"{counted(_CLASSES.value, 'class', 'classes')}"
+        ),
+        "device": f"programs of {model} on one device, {many} frames at once",
+        "readers": f"readers of video files on one core, {clips}",
+        "predict": f"predictions of {counted(_CLIPS.value or 64, 'clip')} with {model}, {clips}",
+        "vocabulary": f"the search for words among {_WORDS.value:,}, {many} frames at once",
+    }[_WHAT.value]
+    if _SCALING.value:
+        about = f"how programs of {model} scale with {', '.join(_SCALING.value)}"
+    time = "if it is long, how long is logged after the first round"
+    if _WHAT.value == "device":
+        time = f"at most {_MINUTES.value:g} minutes"
+    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return (
+        f"measuring {about}, in {counted(_ROUNDS.value, 'round')}, on the devices that JAX finds "
+        f"and {counted(len(affinity(0)), 'core')}; {time}, and tables come at the end"
+    )
 
 
 def _dtypes() -> list[str]:
@@ -273,6 +313,8 @@ def _dtypes() -> list[str]:
 def main() -> str:
     """Measures, prints Markdown, writes JSON on request."""
     check_flags()
+    measure = measurement()
+    log(opening())
     report = measure()
     report["command"] = program.line()
     report["date"] = datetime.date.today().isoformat()

@@ -34,8 +34,12 @@ def first_steps(options: Any, variants: list[Any]) -> list[dict[str, Any]]:
 
     Ours run twice: with an empty compilation cache, and with what the first run left there.
     """
+    # not at the top: what children import is part of their start
+    from vtd_jax.terminal import log
+
     rows = []
     for variant in variants:
+        log(f"time to the first step: {variant.name}")
         with tempfile.TemporaryDirectory() as cache:
             for state in ("cold", "warm") if variant.framework == "JAX" else ("",):
                 arguments = (options.to_json(), json.dumps(variant), repr(time.time()))

@@ -206,10 +206,14 @@ def _print_comparison(
         report.show(report.memory_table(memory))
 
 
-def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
-    """Prints tables over some of `SCALED`; returns all numbers, JSON-able."""
+def check_scaling(over: Sequence[str]) -> None:
+    """Raises `UserError` for what is not in `SCALED`."""
     if unknown := sorted(set(over) - set(SCALED)):
         raise UserError(f"--scaling: {', '.join(unknown)!r}, expected some of {', '.join(SCALED)}")
+
+
+def scaling(options: Options, dtypes: Sequence[str], over: Sequence[str]) -> dict[str, Any]:
+    """Prints tables over some of `SCALED`; returns all numbers, JSON-able."""
     # first: a process of its own, which must not share an accelerator with this one
     devices = _over_devices(options, dtypes[0]) if "devices" in over else None
     about = machine()

@@ -11,6 +11,11 @@ from typing import Any, NamedTuple
 
 import jax
 
+from vtd_jax.durations import timespan
+from vtd_jax.terminal import log
+
+# seconds for which nobody waits without a line
+_LONG = 20.0
 # the last two where they are installed
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "transformers")
 # parts of a processor that decide how fast it multiplies
@@ -117,14 +122,28 @@ def interleaved(
     # rounded up; the clock may not see a very short job at all
     repeats = [min(1000, max(1, round(at_least / max(once, 1e-9) + 0.5))) for once in known]
     seconds: list[list[float]] = [[] for _ in jobs]
-    for _ in range(rounds):
+    for turn in range(rounds):
         for job, count, found in zip(jobs, repeats, seconds):
             time.sleep(pause)
             found.append(_seconds(job.run, count))
+        if turn == 0:
+            once = sum(count * found[0] for count, found in zip(repeats, seconds))
+            log_wait(once + len(jobs) * pause, rounds)
     return [
         Timing(job.task, job.variant, tuple(found), job.flops, job.clips)
         for job, found in zip(jobs, seconds)
     ]
+
+
+def log_wait(first: float, rounds: int) -> None:
+    """Logs how long the rounds after the first take, if anybody would wonder.
+
+    Args:
+      first: seconds of the first.
+      rounds: of all.
+    """
+    if (left := (rounds - 1) * first) > _LONG:
+        log(f"round 1 of {rounds} took {timespan(first)}; the others take about {timespan(left)}")
 
 
 def _seconds(run: Callable[[], Any], count: int) -> float:

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.benchmark.report import show
-from experiments.benchmark.timing import machine
+from experiments.benchmark.timing import log_wait, machine
 from vtd_jax.cache import text_features
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.evaluate.tables import Table
@@ -124,6 +124,7 @@ def measure(
     """All ways in turn, `rounds` times; a warm-up round before compares their words."""
     times, found = {way: ([], []) for way in jobs}, {}
     for turn in range(rounds + 1):
+        began = time.perf_counter()
         for way, (wall, cpu) in times.items():
             start, used = time.perf_counter(), time.process_time()
             out = jax.block_until_ready(jobs[way][0]())
@@ -134,6 +135,8 @@ def measure(
                 found[way] = np.asarray(out)
             # a product of a million words is large
             del out
+        if turn == 1:
+            log_wait(time.perf_counter() - began, rounds)
     results = [
         Result(frames, way, wall, cpu, jobs[way][1] / 1e6) for way, (wall, cpu) in times.items()
     ]

@@ -1,14 +1,18 @@
 """A run from records to its table: what `experiments.train`, `evaluate` and `reproduce` share."""
 
+import contextlib
+import dataclasses
 import functools
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from experiments.common import program
 from experiments.common.evaluation import Evaluation, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.status import Line
+from vtd_jax.errors import named_by, names, setting
 from vtd_jax.evaluate.outputs import results_table, save_report
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -20,16 +24,54 @@ from vtd_jax.train import from_config
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.loop import train
 from vtd_jax.train.workdir import WorkdirLock, prepare_workdir, save_training_list
+from vtd_jax.video.lists.protocols import TRAIN
 from vtd_jax.video.records import Records
 
 
 def prepare(config: RunConfig) -> tuple[Records | None, dict[str, Records], VTDCLIP]:
     """Training records (None if nothing is learnt), the splits, and the untrained model."""
-    with Line("reading records and loading the model"):
+    with Line("reading records and loading the model"), naming_maker(config):
         training = from_config.open_training(config) if config.data.train else None
         splits = from_config.open_splits(config)
         from_config.check_splits(config, training, splits)
         return training, splits, from_config.build_model(config)
+
+
+@contextlib.contextmanager
+def naming_maker(config: RunConfig) -> Iterator[None]:
+    """Until the block ends, messages about missing records name the command that makes those of a
+    config, to be pasted.
+    """
+    before = names()
+    functions = {**before.functions, "build_records": _maker(config)}
+    with named_by(dataclasses.replace(before, functions=functions)):
+        yield
+
+
+def _maker(config: RunConfig) -> str:
+    """The command that makes the records of a config; words in capitals are to be replaced."""
+    folder = Path(config.data.data_dir)
+    if "scenes" in config.name:
+        command, made = _maker_of_scenes(config, folder)
+        then = "" if made == folder else f", and give {setting('data.data_dir', made)}"
+        return command + then
+    words = (folder.name, *config.name.split("_"))
+    dataset = next((name for name in TRAIN if name in words), "")
+    what = f" --dataset={dataset} --source=DOWNLOADED" if dataset else " --source=VIDEOS"
+    into = folder.parent if folder.name == dataset else folder
+    return f"{program.spelled('build_data')}{what} --data_dir={shlex.quote(str(into))}"
+
+
+def _maker_of_scenes(config: RunConfig, folder: Path) -> tuple[str, Path]:
+    """The command that makes the rendered scenes of a config, and where their records are then."""
+    if config.name == "scenes":
+        return f"{program.spelled('demo')} --seeds=100", Path("demo_output/seed100/records")
+    # one that makes this run, too
+    below = Path("scenes/records")
+    workdir = folder.parents[1] if folder.parts[-2:] == below.parts else Path("runs/scenes")
+    table = f"--table={config.protocol} --only={config.name}"
+    command = f"{program.spelled('reproduce')} {table} --workdir={shlex.quote(str(workdir))}"
+    return command, workdir / below
 
 
 def note_toy(config: RunConfig, model: VTDCLIP) -> None:

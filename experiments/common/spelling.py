@@ -16,6 +16,8 @@ _FIELDS = {
     "clip": "--config.clip.path",
     "activation": "--config.clip.activation",
     "head_width": "--config.clip.head_width",
+    "codebook_shards": "--config.codebook_shards",
+    "on_nonfinite": "--config.on_nonfinite",
     "parallel": "--config.parallel",
 }
 _OWN = {"checkpoint": "--checkpoint"}
@@ -27,12 +29,12 @@ def _functions() -> dict[str, str]:
         "Index.build": program.spelled("index"),
         "build_records": program.spelled("build_data"),
         "check_videos": "--check_only",
-        "evaluate": program.mention("evaluate"),
-        "load": f"{program.mention('predict')} as --model",
+        "evaluate": program.spelled("evaluate"),
+        "load": f"{program.spelled('predict')} as --model",
         "refreshed": f"{program.spelled('weights')} get",
-        "save_clip": program.mention("convert"),
-        "save_tuned": program.mention("export"),
-        "write_served": program.mention("export"),
+        "save_clip": program.spelled("convert"),
+        "save_tuned": program.spelled("export"),
+        "write_served": program.spelled("export"),
     }
 
 

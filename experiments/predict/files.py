@@ -13,6 +13,7 @@ from vtd_jax.durations import position
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import replacing
 from vtd_jax.outputs import CsvWriter, file_stem
+from vtd_jax.predict.display.texts import frames_taken
 from vtd_jax.printable import listed, utf8
 from vtd_jax.report.pages import PageEntry, video_key
 from vtd_jax.terminal import counted, say
@@ -179,8 +180,7 @@ def _show_clip(result: Mapping[str, Any]) -> None:
     rows = tuple({"label": pair["label"], SCORE: pair["score"]} for pair in result["top"])
     length = "" if result["duration"] is None else f", {result['duration']:.1f} s"
     title = (
-        f"{result['video']}{length}, {len(result['frames'])} of "
-        f"{counted(result['total_frames'], 'frame')}"
+        f"{result['video']}{length}, {frames_taken(len(result['frames']), result['total_frames'])}"
     )
     Table(title, ("label", SCORE), rows).show()
     token = ", ".join(pair["word"] for pair in result["video_token"])

@@ -18,10 +18,12 @@ embedded default: rendered scenes and the small CLIP that ships.
 
 Writes TABLE.md, .csv, .json and TABLE*.png into the workdir. Every run has a folder below runs/
 with its settings, checkpoints, output and the scores of every video. --tables_only makes the tables
-again from these, without a device.
+again from these, without a device. --dry_run needs no weights: it takes the sizes that go with the
+CLIP's name.
 """
 
 import contextlib
+import functools
 from pathlib import Path
 
 from absl import flags
@@ -109,7 +111,7 @@ def main() -> str:
     with contextlib.ExitStack() as stack:
         if not _TABLES_ONLY.value:
             with Line("reading the CLIP and the lists"):
-                made = on_all(requests.make, asked)
+                made = on_all(functools.partial(requests.make, dry=_DRY_RUN.value), asked)
             if _DRY_RUN.value:
                 return requests.show(made, _KIND.value, _DEVICES.value, _UTILIZATION.value)
             # --tables_only takes no lock: each of its files is replaced atomically

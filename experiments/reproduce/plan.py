@@ -264,5 +264,5 @@ def check_runs(plan: Plan, datasets: Sequence[str] = ()) -> None:
         why = listed(lacking(plan, datasets), 3, "; ") or "none of its data sets is present"
         raise UserError(
             f"--table={plan.table}: nothing to run: {why}; build the lists with "
-            f"{program.mention('build_data')}"
+            f"{program.spelled('build_data')}"
         )

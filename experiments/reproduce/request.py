@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from flax import nnx
 
+from experiments.common import program
 from experiments.reproduce import protocols, results
 from experiments.reproduce.cost import cost_table
 from experiments.reproduce.kept_plan import load_plan, save_plan
@@ -22,6 +23,7 @@ from experiments.reproduce.plan import (
 )
 from experiments.reproduce.sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.weights.checkpoints import load_clip
+from vtd_jax.clip.weights.planned import planned_config
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate import plots
 from vtd_jax.model.saved.fingerprint import legacy_weights_fingerprint, weights_fingerprint
@@ -60,6 +62,7 @@ class Made(NamedTuple):
       notes: what tables say of CLIP and data.
       datasets: the chosen data sets, () for all.
       legacy_weights: fingerprint of the CLIP as earlier versions wrote it.
+      lacking: the name of a CLIP that is not on this machine, of which only the sizes are known.
     """
 
     plans: tuple[Plan, ...]
@@ -69,6 +72,7 @@ class Made(NamedTuple):
     notes: Mapping[str, Any]
     datasets: tuple[str, ...] = ()
     legacy_weights: str = ""
+    lacking: str = ""
 
 
 def changes(texts: Sequence[str]) -> dict[str, Any]:
@@ -100,8 +104,12 @@ def check_outputs_of(asked: Request) -> None:
     check_outputs(outputs, [*inputs, *weights_read("--clip", asked.clip)])
 
 
-def make(asked: Request) -> Made:
+def make(asked: Request, *, dry: bool = False) -> Made:
     """Reads the CLIP and the lists, and plans.
+
+    Args:
+      asked: the flags.
+      dry: whether nothing will be run: the CLIP's sizes are enough, and it need not be here.
 
     Raises:
       UserError: nothing to run, or an unknown or missing input.
@@ -117,12 +125,15 @@ def make(asked: Request) -> Made:
         if name not in known:
             raise UserError(f"--datasets={name}: table {asked.table} has {', '.join(known)}")
     data = _data(asked, tables)
-    clip = load_clip(asked.clip or "tiny")
-    weights = weights_fingerprint(nnx.state(clip))
-    legacy_weights = legacy_weights_fingerprint(nnx.state(clip))
-    settings = Settings(
-        asked.clip or "tiny", clip.config, asked.changes, asked.seeds, asked.splits, asked.source
-    )
+    source, weights, legacy_weights, is_here = asked.clip or "tiny", "", "", True
+    if dry:
+        config, is_here = planned_config(source)
+    else:
+        clip = load_clip(source)
+        config = clip.config
+        weights = weights_fingerprint(nnx.state(clip))
+        legacy_weights = legacy_weights_fingerprint(nnx.state(clip))
+    settings = Settings(source, config, asked.changes, asked.seeds, asked.splits, asked.source)
     planned, plans, runs = [], [], {}
     for table in tables:
         planner = Planner(data, settings)
@@ -146,10 +157,13 @@ def make(asked: Request) -> Made:
             f"--table={asked.table}: nothing to run: "
             f"{'; '.join(why) or 'none of its data sets is present'}"
         )
-    notes = {"CLIP weights": f"{asked.clip or 'tiny'}, fingerprint {weights}"}
+    notes = {"CLIP weights": f"{source}, fingerprint {weights}"}
     notes |= _about_scenes(data) if embedded else {}
     chosen = tuple(runs.values())
-    return Made(tuple(plans), planner, chosen, weights, notes, asked.datasets, legacy_weights)
+    return Made(
+        tuple(plans), planner, chosen, weights, notes, asked.datasets, legacy_weights,
+        "" if is_here else source,
+    )  # fmt: skip
 
 
 def _tables(asked: Request, embedded: bool) -> list[str]:
@@ -195,6 +209,11 @@ def show(made: Made, kind: str, devices: int, utilization: float | None) -> str:
             *lacking(plan, made.datasets),
         ):
             say(f"- {plan.table}: {line}")
+    if made.lacking:
+        say(
+            f"- {made.lacking}: not on this machine, planned from its published sizes; "
+            f"{program.spelled('weights')} get {made.lacking} downloads it"
+        )
     return closing
 
 

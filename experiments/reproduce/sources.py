@@ -57,7 +57,8 @@ class RecordSource:
         if not data_dir.is_dir():
             raise UserError(
                 f"--data_dir={data_dir}: no such folder; make records with "
-                f"{program.mention('build_data')}"
+                f"{program.spelled('build_data')} --dataset=NAME --source=DOWNLOADED "
+                f"--data_dir={data_dir}"
             )
         self.data_dir = data_dir
         self._found: dict[tuple[str, str], Listed | None] = {}

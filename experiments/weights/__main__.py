@@ -23,7 +23,7 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import cli, download_flag
+from experiments.common import cli, download_flag, program
 from experiments.weights.listing import show_list
 from experiments.weights.verify import verify
 from vtd_jax.clip.hub.names import TINY, is_name, meant
@@ -41,18 +41,26 @@ ACTIONS = ("list", "get", "where", "verify")
 def main(action: str, name: str | None = None) -> str:
     """Does one of `ACTIONS`; returns the line to print last."""
     if action not in ACTIONS:
-        raise UserError(f"{action}: expected one of {', '.join(ACTIONS)}")
+        raise UserError(f"{_spelled(action)}: expected one of {', '.join(ACTIONS)}")
     if action == "list":
         if name is not None:
-            raise UserError(f"list takes no name, got {name}")
+            raise UserError(f"{_spelled('list')} takes no name, got {name}")
         return show_list()
     if not name:
-        raise UserError(f"{action}: a name is missing, as in {action} ViT-B/16; see list")
+        raise UserError(
+            f"{action}: a name is missing, as in {_spelled(action)} ViT-B/16; {_spelled('list')} "
+            "lists them"
+        )
     if PICTURES.value is not None and (action != "verify" or not Path(PICTURES.value).is_dir()):
         raise UserError(f"--pictures={PICTURES.value}: expected a folder that is there, for verify")
     if action == "verify":
         return verify(name, PICTURES.value)
     return get(name) if action == "get" else where(name)
+
+
+def _spelled(action: str) -> str:
+    """What a user types for an action."""
+    return f"{program.spelled('weights')} {action}"
 
 
 def get(name: str) -> str:
@@ -62,7 +70,8 @@ def get(name: str) -> str:
     if not is_name(name):
         guess = meant(name)
         raise UserError(
-            f"{name}: a path, expected a name as {guess or 'ViT-B/16 or hf:ORG/MODEL'}; see list"
+            f"{name}: no name of weights, expected one as {guess or 'ViT-B/16 or hf:ORG/MODEL'}; "
+            f"{_spelled('list')} lists those with a name of their own"
         )
     return str(refreshed(name).path)
 
@@ -77,7 +86,7 @@ def where(name: str) -> str:
     if found is None:
         cure = "no such file or folder, and no name"
         if is_name(name):
-            cure = f"get {name} downloads it"
+            cure = f"{_spelled('get')} {name} downloads it"
         raise UserError(f"{name}: not on this machine; {cure}")
     return str(found)
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from experiments.common import program
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.hub.names import OF_OPEN_CLIP, TINY
 from vtd_jax.clip.hub.open_clip import OPEN_CLIP
@@ -33,9 +34,10 @@ def show_list() -> str:
         title, COLUMNS, rows, numbers=("size",), whole=("name", "here"), less=("from", "activation")
     )
     present = sum(row[1] == "yes" for row in rows)
+    weights = program.spelled("weights")
     return (
-        f"{counted(len(rows), 'name')}, {present} on this machine; get NAME downloads one, "
-        "where NAME prints its path"
+        f"{counted(len(rows), 'name')}, {present} on this machine; {weights} get NAME downloads "
+        f"one, {weights} where NAME prints its path"
     )
 
 

@@ -95,6 +95,7 @@ def test_features_are_named_by_the_image_tower_and_what_it_is_shown():
     assert len({same, *others}) == 5
 
 
+@pytest.mark.slow
 def test_and_by_the_videos_and_the_view(store, records, folder):
     changes = [
         dict(seed=4), dict(frames=3), dict(size=16), dict(sample="centre"),
@@ -124,6 +125,7 @@ def test_and_by_the_videos_and_the_view(store, records, folder):
         assert store._key(records, dataclasses.replace(TRAIN, **same), 0) == names[0]
 
 
+@pytest.mark.slow
 def test_what_other_records_say_of_themselves_finds_no_features_of_ours(
     store, records, folder, tmp_path
 ):
@@ -261,6 +263,7 @@ def test_files_are_mapped_not_read(store, records):
     assert all(isinstance(rows, np.memmap) for rows in _open(store, records)[0]._shards)
 
 
+@pytest.mark.slow
 def test_progress_is_logged(store, records, monkeypatch):
     monkeypatch.setattr(frame_features, "PAUSE", 0.0)
     message = []

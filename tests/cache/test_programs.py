@@ -52,6 +52,7 @@ def _programs(folder):
 
 
 # JAX may be imported before the command starts, or by it
+@pytest.mark.slow
 @pytest.mark.parametrize("early", ["", "import jax"])
 def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
     folder, everything = (
@@ -74,6 +75,7 @@ def test_the_second_start_finds_what_the_first_compiled(tmp_path, early):
     assert _programs(tmp_path / FOLDER) == kept
 
 
+@pytest.mark.slow
 def test_what_jax_was_reported_itself_comes_first(tmp_path):
     message, _ = _run(tmp_path / "ours", JAX_COMPILATION_CACHE_DIR=str(tmp_path / "own"))
     assert message == f"0 found, kept in {tmp_path / 'own'}, limits (-1, 1.0)"
@@ -82,6 +84,7 @@ def test_what_jax_was_reported_itself_comes_first(tmp_path):
     assert not (tmp_path / "ours").exists()
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_reported_and_stops_nothing(tmp_path):
     (tmp_path / "file").touch()
     message, errors = _run(tmp_path / "file")

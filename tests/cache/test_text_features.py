@@ -75,6 +75,7 @@ def test_features_are_those_of_the_model(config, tmp_path):
     np.testing.assert_array_equal(TextCache(tmp_path).encode(model, WORDS), found)
 
 
+@pytest.mark.slow
 def test_a_list_is_encoded_once_and_words_at_the_end_leave_the_rest(tmp_path, encoded):
     model, done = _model(), []
     first = TextCache(tmp_path).encode(model, WORDS[:20])
@@ -103,6 +104,7 @@ def test_an_encoding_that_was_broken_off_resumes(tmp_path, encoded):
     assert encoded == list(WORDS[8:])
 
 
+@pytest.mark.slow
 def test_other_weights_prompts_or_settings_are_other_features(tmp_path):
     cache, models = (
         TextCache(tmp_path),

@@ -157,6 +157,7 @@ def test_every_statistic_counts(name):
     assert _relative(_reference(STATE, CONFIG, IMAGES), expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near_float32_and_returns_float32():
     low = _features(STATE, dtype="bfloat16")
     assert low.dtype == jnp.float32

@@ -101,6 +101,7 @@ def test_info_is_silent_by_default_and_a_warning_is_not():
     assert (done.stdout, done.stderr) == ("", "c\\x1b\n")
 
 
+@pytest.mark.slow
 def test_the_library_prints_nothing_itself():
     # tables of commands, questions, and the last words of a process that ends at once
     allowed = {

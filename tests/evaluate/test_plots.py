@@ -56,6 +56,7 @@ def test_a_picture_of_readable_size_and_the_same_twice(draw, height, tmp_path):
     assert sorted(tmp_path.iterdir()) == [first, second]
 
 
+@pytest.mark.slow
 def test_pdf_by_the_ending(tmp_path):
     draw_bars(tmp_path / "first.pdf")
     draw_bars(tmp_path / "second.pdf")
@@ -167,6 +168,7 @@ def test_nothing_is_left_of_a_picture_that_cannot_be_drawn(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["b$\\foo$", r"$\frac{a}{$", "$" + r"\sqrt{" * 200 + "x" + "}" * 200 + "$", "綱引き $", "\x00"],

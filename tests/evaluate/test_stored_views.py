@@ -104,9 +104,10 @@ def test_where_nothing_can_be_kept_that_is_reported_and_scores_are_the_same(
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == len(splits)
     assert "frame features cannot be kept there (Not a directory)" in errors[0]
-    assert errors[0].endswith("or evaluate.store_features=False")
+    assert errors[0].endswith("or `evaluate.store_features=False`")
 
 
+@pytest.mark.slow
 def test_what_would_take_too_much_room_is_not_kept(splits, cache, monkeypatch, capsys):
     monkeypatch.setattr(views, "MOST_KEPT", 2000)
     model = small_model(**SETTINGS)
@@ -120,6 +121,7 @@ def test_what_would_take_too_much_room_is_not_kept(splits, cache, monkeypatch, c
     assert len(list(cache.iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_a_check_breaks_off_between_batches_of_the_first_pass_too(splits, cache):
     model, asked = small_model(**SETTINGS), []
 

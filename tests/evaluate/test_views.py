@@ -88,6 +88,7 @@ def test_the_order_of_batches_does_not_matter(model):
     np.testing.assert_array_equal(backward.labels, forward.labels)
 
 
+@pytest.mark.slow
 def test_a_video_that_comes_twice_is_an_error(model):
     twice = [next(_batches(2, 2))] * 2
     with pytest.raises(RuntimeError, match="came twice"):
@@ -160,6 +161,7 @@ def test_records_of_several_splits(model, tmp_path):
     np.testing.assert_allclose(views["base"].scores.sum(-1), 6, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_check_breaks_an_evaluation_off_between_batches():
     asked = []
 

@@ -81,6 +81,7 @@ def test_a_benchmark_in_one_step():
     assert (one.clip.dtype, one.memory.remat) == ("bfloat16", "auto")
 
 
+@pytest.mark.slow
 def test_runs_of_one_program_share_a_row():
     target = Target("8 here", "tpu", tuple(jax.devices()), None)
     found = {name: _aot.in_one_step(config, 8) for name, config in configs().items()}
@@ -139,6 +140,7 @@ def test_lowering_for_gpus(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_names_come_from_records(tmp_path):
     folder = small_run.build(tmp_path)
     config = RunConfig.from_dict(small_run.config(folder).to_dict())

@@ -121,6 +121,7 @@ def test_a_trained_run_its_own_videos_and_others(folder, tmp_path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_frame_features_are_kept_where_they_stay_the_same(folder, monkeypatch):
     def store(**changes):
         config = small_run.run_config(

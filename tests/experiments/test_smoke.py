@@ -114,7 +114,7 @@ COMMANDS = {
     ),
     "tfds_build": lambda folder, out: (("--help",), ""),
     "train": None,
-    "weights": lambda folder, out: (("list",), " on this machine; get NAME downloads one"),
+    "weights": lambda folder, out: (("list",), "experiments.weights get NAME downloads one"),
 }
 
 

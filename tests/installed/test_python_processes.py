@@ -37,6 +37,7 @@ def double(item, log):
     return 2 * item
 
 
+@pytest.mark.slow
 def test_no_process_imports_from_the_current_folder(hostile):
     with Processes(len, 0) as processes:
         assert processes([1, 2]) == 2

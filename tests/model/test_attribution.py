@@ -7,6 +7,7 @@ from vtd_jax.model import discretize, fusion
 from vtd_jax.model.attribution import attribute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pooling", ["confidence", "mean", "softmax_mean"])
 def test_contributions_of_frames_are_the_logits_taken_apart(pooling):
     rng = np.random.default_rng(0)

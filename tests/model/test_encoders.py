@@ -29,6 +29,7 @@ def _model(kind: str, config: ModelConfig, **compute) -> VTDCLIP:
     return VTDCLIP(clip, config, rngs=nnx.Rngs(0), compute=Compute(**compute))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_tokens_have_the_tower_s_positions(kind):
     for config in (LEARNT, BARE, dataclasses.replace(BARE, templates=("a photo of a {}.", "{}"))):
@@ -78,6 +79,7 @@ def test_logits_and_gradients_are_those_of_the_plain_path(kind):
         assert jnp.linalg.norm(found - right) < 1e-4 * jnp.linalg.norm(right)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_stand_ins_never_matter(kind):
     model = _model(kind, LEARNT)
@@ -89,6 +91,7 @@ def test_stand_ins_never_matter(kind):
     np.testing.assert_array_equal(encode(tokens), encode(changed))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused():
     alone = VTDCLIP(CLIP(SIGLIP), BARE, rngs=nnx.Rngs(0))
     with pytest.raises(UserError, match=r"made without its tokenizer, .*: use load_clip"):

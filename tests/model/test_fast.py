@@ -75,9 +75,8 @@ def _run(model, features, codebook, keys=None, axes=WHOLE):
 
 
 def _named(of_parameters, of_features, of_codebook):
-    parameters = {
-        jax.tree_util.keystr(path): x for path, x in jax.tree.leaves_with_path(of_parameters)
-    }
+    found = jax.tree.leaves_with_path(of_parameters)
+    parameters = {jax.tree_util.keystr(path): x for path, x in found}
     return parameters | {"features": of_features, "codebook": of_codebook}
 
 
@@ -156,6 +155,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", VARIANTS, ids=str)
 def test_values_and_gradients_are_the_plain_ones(settings, chunked):
     """Both paths are as near to float64 as rounding lets them be."""

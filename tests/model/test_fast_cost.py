@@ -79,6 +79,7 @@ def _products(jaxpr, classes):
     return total
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings, dropout, fast, plain",
     [
@@ -105,6 +106,7 @@ def test_products_over_classes(settings, dropout, fast, plain):
             assert _products(jaxpr, classes) == pytest.approx(count), (is_plain, function)
 
 
+@pytest.mark.slow
 def test_the_fusion_block_runs_once_a_video():
     flops = {}
     for plain in (False, True):

@@ -130,6 +130,7 @@ def test_every_implementation_follows_the_rule(path, count):
         np.testing.assert_array_equal(message, tied)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("path", PATHS)
 def test_as_released_the_greatest_number_wins(path, count):
@@ -142,6 +143,7 @@ def test_as_released_the_greatest_number_wins(path, count):
         assert not np.array_equal(found, output(path, "frames", 1)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plain", [False, True])
 def test_as_released_to_the_last_bit(plain):
     features, codes = map(jnp.asarray, videos())
@@ -179,6 +181,7 @@ def test_the_rule(votes, frames, order):
     assert ties.rank(turned, mixed, 4).tolist() == [order]
 
 
+@pytest.mark.slow
 def test_uniform_confidence_has_no_ties_but_of_as_many_frames():
     features, codes = map(jnp.asarray, videos())
     model = small_model(**BARE, confidence="uniform")

@@ -111,6 +111,7 @@ def test_scores_of_a_large_vocabulary_never_exist():
     assert used.temp_size_in_bytes < 16e6
 
 
+@pytest.mark.slow
 def test_a_file_is_read_where_it_lies(tmp_path):
     words = _words(389)
     np.save(tmp_path / "words.npy", words)
@@ -133,6 +134,7 @@ def _whole(kind, temperature=0.3):
     return jax.jit(votes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind, count", [("softmax", 3), ("softmax", 60), ("uniform", 60)])
 @pytest.mark.parametrize("twice", [False, True])
 def test_votes_and_video_tokens_are_those_of_the_whole_vocabulary(kind, count, twice):
@@ -165,6 +167,7 @@ def test_votes_and_video_tokens_are_those_of_the_whole_vocabulary(kind, count, t
         )
 
 
+@pytest.mark.slow
 def test_a_word_whose_votes_vanish_stands_before_those_that_named_no_frame():
     # frame 1 is nearest to word 2, yet frame 0 is so much nearer to its direction that softmax
     # leaves exactly 0

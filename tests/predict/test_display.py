@@ -13,6 +13,7 @@ from support.page_reader import Page
 from vtd_jax.errors import UserError
 from vtd_jax.predict.display.texts import percent
 from vtd_jax.predict.results import Explanation, Prediction
+from vtd_jax.report import scores_page
 from vtd_jax.report.pages import write_index
 
 EXPLAINED = scenes.explanation(scenes.pictures(20))
@@ -42,6 +43,20 @@ def test_text_is_short_and_safe(result):
         assert all(line.isprintable() for line in text.splitlines())
         assert "array" not in text
     assert "\n" not in repr(result)
+
+
+@pytest.mark.parametrize(
+    "total, text, page",
+    [
+        (380, "20 of 380 frames", "20 frames of 380"),
+        (4, "4 frames, repeated to 20", "4 frames, repeated to 20"),
+        (1, "1 frame, repeated to 20", "1 frame, repeated to 20"),
+    ],
+)
+def test_a_short_video_repeats_its_frames(total, text, page):
+    short = dataclasses.replace(PREDICTED, total=total)
+    assert str(short).startswith(f"arm_wrestling.mp4: {text}, ")
+    assert page in scores_page.facts(short)
 
 
 def test_text_says_video_labels_scores_and_words():

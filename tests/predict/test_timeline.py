@@ -97,6 +97,7 @@ def test_a_timeline_is_the_windows_classified_one_by_one(learnt, long):
     assert expected_text["windows"][0]["top"][0]["label"] == LABELS[found.top[0, 0]]
 
 
+@pytest.mark.slow
 def test_times_that_start_again_cost_nothing(learnt, tmp_path):
     parts = [timed_video(tmp_path / f"{at}.ts", 50, offset=at) for at in (0, 500, 0)]
     (tmp_path / "joined.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
@@ -124,12 +125,14 @@ def test_other_words_name_the_windows(learnt, long):
     assert np.abs(found.mean_scores - plainly.mean_scores).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_a_video_shorter_than_a_window_is_one(learnt, clips):
     found = learnt.timeline(clips[1], LABELS, window=8, frames=4)
     assert (found.starts.tolist(), len(found.segments) >= 1) == ([0.0], True)
     assert found.ends[0] == found.duration == pytest.approx(0.36, abs=0.01)
 
 
+@pytest.mark.slow
 def test_a_stride_becomes_a_whole_number_of_steps(learnt, clips):
     assert learnt.timeline(clips[3], LABELS, window=1, stride=0.4, frames=4).stride == 0.5
     assert learnt.timeline(clips[3], LABELS, window=1, stride=0.01, frames=4).stride == 0.25

@@ -72,6 +72,7 @@ def test_views_of_a_tall_video_are_named_from_the_top(tmp_path):
     assert [row.details[1].split()[0] for row in rows[1:]] == ["top", "bottom", "middle"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", [1, 16])
 def test_png_of_any_number_of_frames(tmp_path, frames):
     rows = clip_rows(example(tmp_path), dataclasses.replace(SPEC, frames=frames), 0, [0])

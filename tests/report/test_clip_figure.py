@@ -81,6 +81,7 @@ def test_a_pdf_holds_its_text_as_text(tmp_path):
     assert b"/Type3" not in data
 
 
+@pytest.mark.slow
 def test_any_text_is_drawn_or_boxed_and_never_read_as_formulas(tmp_path):
     labels = (*scenes.HOSTILE, "$a$ b$ \\frac", "")
     # nor is a file's name of any bytes
@@ -125,6 +126,7 @@ ODD = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("title", ["", "my\nown \x1b $t$ title"])
 def test_what_a_user_saves_is_in_one_line_and_warns_of_nothing(title):
     explained = scenes.explanation(scenes.pictures(6, 32), ODD, video="\x1b$a$\n\udcff.mp4")

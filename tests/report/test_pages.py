@@ -186,6 +186,7 @@ def test_another_vocabulary_is_reported_and_its_words_are_not_marked(tmp_path):
     assert any(attrs.get("class") == "own" for attrs in _page(tmp_path, EXPLAINED)[0].of("td"))
 
 
+@pytest.mark.slow
 def test_sizes_stay_reasonable(tmp_path):
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (64, 336, 336, 3), dtype=np.uint8)

@@ -17,6 +17,7 @@ def server(monkeypatch, tmp_path, made):
         yield found
 
 
+@pytest.mark.slow
 def test_one_consent_for_the_videos_of_an_index(server, tmp_path, plain):
     addresses = [f"{server.url}/1.mp4", f"{server.url}/2.mp4?key=SECRET"]
     with pytest.raises(UserError, match=r"1.mp4: not on this machine; `download=True`"):

@@ -40,6 +40,7 @@ def _same(one, other):
     return len(pairs)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_an_index_grows_and_full_shards_stay(clips, plain, tmp_path, seen):
     folder = tmp_path / "index"
@@ -69,6 +70,7 @@ def test_an_index_grows_and_full_shards_stay(clips, plain, tmp_path, seen):
     assert (seen, _files(folder)) == ([], after)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_an_interrupted_call_resumes_after_the_last_whole_shard(clips, plain, tmp_path, seen):
     whole = Index.build(tmp_path / "whole", [clips], plain)
@@ -92,6 +94,7 @@ def test_an_interrupted_call_resumes_after_the_last_whole_shard(clips, plain, tm
     assert _files(folder)["00001.json"] == _files(tmp_path / "whole")["00001.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
 def test_ctrl_c_keeps_every_encoded_video(clips, plain, tmp_path, seen):
     def stop(video, error):
@@ -213,6 +216,7 @@ def test_restart_removes_only_what_is_ours(clips, plain, tmp_path):
     assert len(Index.open(folder)) == 1
 
 
+@pytest.mark.slow
 def test_one_process_writes(clips, plain, tmp_path, seen):
     folder = tmp_path / "index"
     _run(folder, [clips / "0.mp4"], plain)

@@ -13,6 +13,7 @@ from vtd_jax.console import consent
 from vtd_jax.errors import UserError
 from vtd_jax.predict.results import Explanation, Prediction
 from vtd_jax.retrieval import Hit, Index, encoder, scan
+from vtd_jax.retrieval import index as index_module
 from vtd_jax.retrieval.store import read_contents, write_contents
 
 TEXTS = ["red circle", "a dog", "綱引き"]
@@ -134,6 +135,7 @@ def test_fusion_takes_the_names_of_training_or_words(fused_index, fused):
     _assert_same(fused_index.search(["a dog", "a cat"])[0], by_names)
 
 
+@pytest.mark.slow
 def test_words_name_frames_as_in_an_explanation(index, plain):
     (hit,) = index.search("red circle", 1, vocabulary=WORDS)
     expected = plain.explain(hit.video, LABELS, vocabulary=WORDS, runner_ups=0).words
@@ -205,6 +207,53 @@ def test_settings_beside_a_loaded_model_are_refused(index, plain, tmp_path, made
             Index.open(index.folder, model, template="a {}.")
     with pytest.raises(UserError, match="unknown argument source"):
         Index.build(tmp_path / "index", [made], source="tiny")
+
+
+@pytest.fixture
+def of_b16(index, tmp_path):
+    """An index without videos, of a large CLIP of OpenAI's."""
+    folder = tmp_path / "of_b16"
+    folder.mkdir()
+    before = read_contents(index.folder)
+    write_contents(folder, dataclasses.replace(before, model="ViT-B/16", width=512, shards=()))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "model, settings, said",
+    [
+        ("ViT-B/32", {}, "was made with ViT-B/16, which ViT-B/32 cannot read: its image"),
+        ("openai:ViT-B/32", {}, "openai:ViT-B/32 cannot read: its image tower is another"),
+        ("tiny", {}, r"tiny cannot read: its features have 128 numbers, there 512; give"),
+        ("hf:google/siglip2-base-patch16-224", {}, "its features have 768 numbers, there"),
+        ("ViT-B/16", {"frames": 3}, "frames of each video, not 3"),
+    ],
+)
+def test_another_encoder_is_refused_before_it_is_loaded(
+    of_b16, made, monkeypatch, model, settings, said
+):
+    monkeypatch.setattr(index_module, "load", None)
+    monkeypatch.setattr(encoder, "load", None)
+    with pytest.raises(UserError, match=said):
+        Index.build(of_b16, [made], model, **settings)
+    if not settings:
+        with pytest.raises(UserError, match=said):
+            _ = Index.open(of_b16, model).predictor
+
+
+def test_what_may_be_the_same_encoder_is_named_and_loaded(of_b16, made, monkeypatch, caplog):
+    def load(source, **_):
+        raise UserError(f"loading {source}")
+
+    monkeypatch.setattr(index_module, "load", load)
+    for model, count in (("hf:org/copy-of-b16", 1), ("ViT-B/16", 0), ("openai:ViT-B/16", 0)):
+        caplog.clear()
+        with caplog.at_level("INFO", "vtd_jax"), pytest.raises(UserError, match=f"loading {model}"):
+            Index.build(of_b16, [made], model)
+        assert caplog.text.count(f"was made with ViT-B/16; {model} is loaded") == count
+    # nothing of it stays
+    with pytest.raises(UserError, match="loading ViT-B/32"):
+        Index.build(of_b16, [made], "ViT-B/32", restart=True)
 
 
 def test_another_image_tower_is_refused(index, fused_index):

@@ -37,6 +37,7 @@ def test_an_index_of_a_hundred_thousand_clips(tmp_path):
         shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 def test_the_synthetic_index_is_searched_as_by_brute_force(tmp_path):
     index = Index.open(large.write(tmp_path, 300, planted=280), load(tmp_path / "clip.safetensors"))
     assert len(index.about.shards) == 2

@@ -1,6 +1,7 @@
 """Results of an index as people look at them, and what videos it can be made of."""
 
 import fsspec
+import pytest
 
 from support.small_model import LABELS
 from support.video_files import make_video
@@ -18,6 +19,7 @@ def test_an_explanation_without_pictures_is_shown(tmp_path, made, plain):
     assert shown.plot().axes
 
 
+@pytest.mark.slow
 def test_a_model_that_was_loaded_is_found_again(tmp_path, made):
     Index.build(tmp_path / "index", [made / "0.mp4"], load("tiny"), frames=2)
     assert len(Index.open(tmp_path / "index").search("red ring", top=1)) == 1

@@ -56,6 +56,20 @@ def test_roots_of_folders_files_and_globs(clips, monkeypatch):
     assert (here.root, here.path) == (str(clips), "0.mp4")
 
 
+def test_a_folder_is_walked_once(clips, monkeypatch):
+    walked, walk = [], os.walk
+
+    def noted(top, **options):
+        walked.append(str(top))
+        return walk(top, **options)
+
+    monkeypatch.setattr(os, "walk", noted)
+    for may_be_empty in (False, True):
+        walked.clear()
+        assert len(sources.find_sources([str(clips)], "videos", may_be_empty=may_be_empty)) == 3
+        assert walked == [str(clips)]
+
+
 def test_one_video_by_two_spellings_is_one_clip(clips, tmp_path, build, monkeypatch):
     (tmp_path / "link").symlink_to("clips")
     (tmp_path / "away").mkdir()
@@ -92,6 +106,7 @@ def test_a_name_keeps_its_links_wherever_they_point(clips, tmp_path, build):
     assert _names(tmp_path) == names
 
 
+@pytest.mark.slow
 def test_what_changed_is_replaced_by_either_spelling(clips, tmp_path, build):
     (tmp_path / "link").symlink_to("clips")
     build(clips)
@@ -159,6 +174,7 @@ def test_what_cannot_be_looked_at_is_not_gone(clips, tmp_path, build, monkeypatc
     assert (done.missing, done.clips) == ((str(clips / "0.mp4"),), 2)
 
 
+@pytest.mark.slow
 def test_what_a_walk_does_not_find_is_not_gone(clips, tmp_path, build):
     # given by its name: a folder's videos are found by their endings; and behind a link
     (clips / "1.mp4").rename(clips / "1.bin")

@@ -201,6 +201,7 @@ def test_more_shards_than_are_read_are_not_written(folder, plain, made, monkeypa
     assert (encoded, (folder / "index.json").read_bytes()) == ([], before)
 
 
+@pytest.mark.slow
 def test_a_manifest_that_would_not_be_read_is_not_written(folder):
     _add(folder, 0)
     before, contents = (folder / "index.json").read_bytes(), read_contents(folder)

@@ -39,6 +39,7 @@ def test_a_seed_fixes_everything_and_seeds_differ():
     assert SMALL.names() != other.names()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_files_bit_for_bit(tmp_path):
     """With its default settings x264 does not give the same bits twice."""
     scene_set = SceneSet(seed=3, classes=4, train=20, val=1)

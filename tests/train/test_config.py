@@ -115,15 +115,15 @@ def test_what_must_be_the_same_on_all_hosts():
             dict(data__preprocess="clip", model__normalization="imagenet"),
             (
                 "data.preprocess=clip: is CLIP's own preprocessing, its mean and deviation "
-                "included, but model.normalization=imagenet; set model.normalization=clip, or "
-                "data.preprocess=release"
+                "included, but model.normalization=imagenet; set `model.normalization=clip`, or "
+                "`data.preprocess=release`"
             ),
         ),
         (
             dict(data__stored_views=2, model__visual_prompts=4, model__visual_depth=1),
             (
                 "data.stored_views=2: frame features change while 4 visual prompts are learnt; set "
-                "data.stored_views=0"
+                "`data.stored_views=0`"
             ),
         ),
         (dict(optimizer__lr=-1e-3), "optimizer.lr: -0.001"),

@@ -62,6 +62,7 @@ def _batches(folder, **changes):
     return found, model, records
 
 
+@pytest.mark.slow
 def test_features_are_those_of_the_middle_of_each_segment(folder):
     found, model, records = _batches(folder)
     batch = next(found)
@@ -79,6 +80,7 @@ def test_features_are_those_of_the_middle_of_each_segment(folder):
     np.testing.assert_allclose(batch["features"], expected, rtol=2**-10, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_learns_without_decoding_a_clip(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(clips, "train_clip", None)
     small_run.train(_config(folder), tmp_path / "run", open_index=IndexFeatures)
@@ -120,7 +122,7 @@ def test_videos_that_the_index_lacks_are_named(folder, tmp_path):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        (dict(augment__enabled=True), "no augmented frames; set augment.enabled=False"),
+        (dict(augment__enabled=True), "no augmented frames; set `augment.enabled=False`"),
         (dict(data__stored_views=1), "is there beside data.stored_views=1"),
         (dict(model__visual_prompts=1, model__visual_depth=1), "while 1 visual prompts are learnt"),
     ],
@@ -132,5 +134,5 @@ def test_settings_that_contradict_an_index(folder, changes, said):
 
 def test_several_processes_are_refused(folder, monkeypatch):
     monkeypatch.setattr("vtd_jax.train.batches.process_count", lambda: 2)
-    with pytest.raises(UserError, match=r'data.features=.*set data.features=""'):
+    with pytest.raises(UserError, match=r'data.features=.*set `data.features=""`'):
         _batches(folder)

@@ -45,6 +45,7 @@ def test_what_names_a_file():
         checkpoint_file("x.onnx")
 
 
+@pytest.mark.slow
 def test_parameters_from_files(folder, tmp_path):
     config = _config(folder)
     source, own, theirs = (
@@ -107,9 +108,9 @@ def test_parameters_keep_the_frames_that_they_learnt_on(folder, tmp_path, noted)
         checkpoints.save(step, learnable(model), {"count": np.zeros(1)}, about)
     checkpoints.close()
     assert load_learnt(models["release"], tmp_path, "1") == 1
-    with pytest.raises(UserError, match="of preprocess=release, here it is clip; set data"):
+    with pytest.raises(UserError, match="of preprocess=release, here it is clip; set `data"):
         load_learnt(models["clip"], tmp_path, "1")
     if noted:
         assert load_learnt(models["clip"], tmp_path, "2") == 2
-        with pytest.raises(UserError, match="of preprocess=clip, here it is release; set data"):
+        with pytest.raises(UserError, match="of preprocess=clip, here it is release; set `data"):
             load_learnt(models["release"], tmp_path, "2")

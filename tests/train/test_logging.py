@@ -235,6 +235,7 @@ class Device:
         return self.stats
 
 
+@pytest.mark.slow
 def test_memory_is_the_fullest_devices_or_this_processs():
     devices = [
         Device({"peak_bytes_in_use": 2**30}),

@@ -22,6 +22,7 @@ from vtd_jax.train.trainer import Trainer
 from vtd_jax.train.workdir import prepare_workdir, read_config
 from vtd_jax.video.pipeline import BatchIterator
 
+pytestmark = pytest.mark.slow
 _config, _train, _learnt, _rows = (
     small_run.run_config,
     small_run.train,
@@ -90,7 +91,6 @@ def test_resumed_is_bit_for_bit_uninterrupted(
     ]
 
 
-@pytest.mark.slow
 def test_dropout_and_data_order_are_part_of_what_is_equal(folder, whole, tmp_path):
     other_seed = _learnt(_train(_config(folder, seed=1), tmp_path / "seed").model)
     no_dropout = _learnt(_train(_config(folder, model__dropout=0.0), tmp_path / "dropout").model)
@@ -138,7 +138,6 @@ def test_devices_and_spellings_give_the_same_numbers(folder, tmp_path):
         assert isinstance(jax.tree.leaves(learnable(done.model))[0].sharding, SingleDeviceSharding)
 
 
-@pytest.mark.slow
 def test_accumulation_updates_every_other_batch(folder, tmp_path):
     config = _config(
         folder,
@@ -258,7 +257,6 @@ def test_workdir_that_cannot_be_one(folder, tmp_path):
         read_config(tmp_path)
 
 
-@pytest.mark.slow
 def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     _train(_config(folder, optimizer__epochs=1), tmp_path)
     changed = _config(folder, optimizer__lr=0.5, data__frames=3)
@@ -276,7 +274,6 @@ def test_a_changed_config_resumes_where_requested(folder, tmp_path, capsys):
     assert [row["step"] for row in _rows(tmp_path)] == list("123456")
 
 
-@pytest.mark.slow
 def test_replaced_records_of_a_split_are_noticed(folder, whole, tmp_path):
     config = _config(folder, optimizer__epochs=1)
     splits = from_config.open_splits(config)
@@ -314,7 +311,6 @@ def test_the_key_of_dropout_comes_back(folder, whole):
     assert key == jax.random.key(0)
 
 
-@pytest.mark.slow
 def test_random_numbers_of_another_kind_are_refused(folder, whole):
     with (
         jax.default_prng_impl("rbg"),

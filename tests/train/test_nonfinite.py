@@ -56,6 +56,7 @@ def _lines(workdir):
     return [json.loads(line) for line in (workdir / "nonfinite.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values, message",
     [({"loss": np.nan}, "loss is nan"), ({"grad_norm": np.inf}, "norm of the gradient is inf")],
@@ -113,6 +114,7 @@ def test_skipped_updates_are_counted_and_the_count_resumes(folder, tmp_path, spo
     assert (progress["skipped"], progress["in_a_row"]) == (2, 0)
 
 
+@pytest.mark.slow
 def test_the_mean_of_a_window_leaves_skipped_batches_out(folder, tmp_path, spoil):
     spoil([2], True, loss=np.nan, grad_norm=np.nan)
     small_run.train(small_run.run_config(folder, on_nonfinite="skip", log_every=3), tmp_path)
@@ -121,6 +123,7 @@ def test_the_mean_of_a_window_leaves_skipped_batches_out(folder, tmp_path, spoil
     assert np.isfinite([float(first["loss"]), float(first["grad_norm"])]).all()
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_all_the_time_stops(folder, tmp_path, spoil):
     spoil(range(2, 99), True, loss=np.inf)
     config = small_run.run_config(folder, on_nonfinite="skip", optimizer__epochs=9)

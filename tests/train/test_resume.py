@@ -43,6 +43,7 @@ def _damage(workdir, step):
     shutil.rmtree(workdir / "checkpoints" / str(step) / "optimizer")
 
 
+@pytest.mark.slow
 def test_a_damaged_last_checkpoint_falls_back_to_the_one_before(folder, whole, tmp_path, capsys):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     for step in (2, 5, 6):
@@ -181,6 +182,7 @@ def test_settings_that_are_gone_can_be_put_back(folder, whole, tmp_path):
         small_run.train(_config(folder), tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_data_that_cannot_resume_say_what_to_do(folder, whole, tmp_path):
     shutil.copytree(whole[0], tmp_path, dirs_exist_ok=True)
     config = _config(folder, data__frames=3)
@@ -190,6 +192,7 @@ def test_data_that_cannot_resume_say_what_to_do(folder, whole, tmp_path):
         small_run.train(config, tmp_path, resume=True)
 
 
+@pytest.mark.slow
 def test_steps_continue_while_a_checkpoint_is_written(folder, whole, tmp_path, monkeypatch):
     commit, step, released, meanwhile = (
         atomicity.on_commit_callback,

@@ -168,6 +168,7 @@ def test_resumed_is_bit_for_bit_uninterrupted(folder, tmp_path, monkeypatch, dec
         np.testing.assert_array_equal(resumed[0][name], value, err_msg=name)
 
 
+@pytest.mark.slow
 def test_only_epochs_that_are_left_are_computed(folder, tmp_path, decoded, cache):
     _run(_config(folder, data__stored_views=3, optimizer__epochs=1), tmp_path / "run")
     assert {epoch for epoch, _ in decoded} == {0}
@@ -179,12 +180,14 @@ def test_only_epochs_that_are_left_are_computed(folder, tmp_path, decoded, cache
     assert len(list(cache.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_other_views_are_another_runs_checkpoint(folder, tmp_path):
     _run(_config(folder, optimizer__epochs=1), tmp_path / "run")
     with pytest.raises(UserError, match=r"settings differ: data\.stored_views: 0 -> 1"):
         _run(_config(folder, data__stored_views=1), tmp_path / "run", resume=True)
 
 
+@pytest.mark.slow
 def test_a_notice_breaks_the_pass_off_and_what_was_whole_stays(folder, tmp_path, decoded):
     class Notice(Preemption):
         """Comes while the second of three files is made."""
@@ -229,6 +232,7 @@ def test_a_folder_that_cannot_be_written_is_reported_before_the_work(
     assert decoded == []
 
 
+@pytest.mark.slow
 def test_padding_is_ordinary_numbers(folder):
     config = _config(folder, data__stored_views=1)
     records, model = from_config.open_training(config), from_config.build_model(config)

@@ -56,6 +56,7 @@ def test_checkpoints_in_a_folder_of_any_name(tmp_path, name):
     assert [path.name for path in workdir.iterdir()] == ["checkpoints"]
 
 
+@pytest.mark.slow
 def test_a_whole_run_in_a_folder_of_any_name(folder, tmp_path):
     workdir = tmp_path / "".join(NAMES).replace("/", "")
     config = small_run.run_config(folder, optimizer__epochs=1)
@@ -86,6 +87,7 @@ def test_a_config_of_another_user_is_not_written_over(folder, tmp_path, content)
     assert (tmp_path / "config.json").read_text() == content
 
 
+@pytest.mark.slow
 def test_an_owner_that_was_killed_is_none(tmp_path):
     made = (
         "from vtd_jax.train.workdir import WorkdirLock; "
@@ -129,6 +131,7 @@ def _metrics(workdir):
     (workdir / "metrics.csv").unlink()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", [1, 6])
 @pytest.mark.parametrize("change", [_remove, _replace, _metrics])
 def test_a_run_whose_folder_goes_ends_with_an_error(folder, tmp_path, monkeypatch, change, step):

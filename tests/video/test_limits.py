@@ -115,6 +115,7 @@ def test_frames_that_grow_in_mid_stream(tmp_path, monkeypatch):
     assert probe(path).frames == 2
 
 
+@pytest.mark.slow
 def test_8k_is_a_frame_and_hours_are_a_video():
     limits.check_frame(7680, 4320, "x")
     limits.check_frame(3840, 64, "x")

@@ -69,6 +69,7 @@ def test_endless_training_continues_like_a_longer_one(jpeg):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_worker_processes_change_nothing_and_resume_exactly(jpeg, workers):
     expected = collect(train_batches(jpeg, **SETTINGS, num_epochs=2))
@@ -245,6 +246,7 @@ def test_bad_settings_are_reported_before_the_first_batch(jpeg):
         eval_batches(jpeg, frames=4, size=16, batch_size=2, workers=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_damaged_record_is_one_line_from_any_worker(built, tmp_path, workers):
     shutil.copytree(built, tmp_path / "copy")

@@ -157,7 +157,9 @@ def encode_texts(
     try:
         tokens = model.class_tokens(words)
     except UserError as error:
-        raise UserError(f"among words {first + 1} to {first + len(words)}: {error}") from None
+        # the error quotes the text, which says enough of a single one
+        place = f"among words {first + 1} to {first + len(words)}: " if len(words) > 1 else ""
+        raise UserError(f"{place}{error}") from None
     graphdef, state = nnx.split(model.rounded())
     encode, size = _encoder(graphdef), min(_BATCH, 1 << (len(words) - 1).bit_length())
     longest = model.clip.config.context_length

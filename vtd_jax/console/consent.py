@@ -127,12 +127,52 @@ def ask(what: str, size: int | None, source: str, place: Path) -> None:
     Raises:
       UserError: they may not, or there is no room for them; says how to allow it.
     """
-    about = f"{amount(size)} from {source} into {place}"
+    allow(what, f"{amount(size)} from {source} into {place}")
+    announce(what, size, source, place)
+
+
+def allow(what: str, about: str) -> None:
+    """Returns if weights or videos may be downloaded; makes no request, so it comes before any.
+
+    Args:
+      what: the name of the weights, or the address of a video.
+      about: what is known of it: its size, from where and into which place.
+
+    Raises:
+      UserError: they may not; says how to allow it.
+    """
     check_possible(what, about)
     if answer() is None and not _ask(f"{what} is not on this machine. Download {about}? [y/N] "):
-        raise Refused(f"{what}: not downloaded; it is {amount(size)} from {source}")
+        raise Refused(f"{what}: not downloaded: {about}")
+
+
+def may_refresh(what: str, source: str) -> bool:
+    """Whether a server may be asked for a newer version of what is on this machine.
+
+    Args:
+      what: the name of the weights.
+      source: address that is asked.
+
+    Raises:
+      UserError: as `answer`.
+    """
+    allowed = answer()
+    if allowed is None and _has_terminal():
+        return _ask(
+            f"{what} is on this machine. Ask {source} for a newer version, and download what is "
+            "new? [y/N] "
+        )
+    return bool(allowed)
+
+
+def announce(what: str, size: int | None, source: str, place: Path) -> None:
+    """Logs that an allowed download begins; the arguments are those of `ask`.
+
+    Raises:
+      UserError: there is no room for it.
+    """
     check_room(what, size, place)
-    log(f"{what}: downloading {about}")
+    log(f"{what}: downloading {amount(size)} from {source} into {place}")
 
 
 def ask_token(what: str, source: str) -> None:

@@ -11,7 +11,7 @@ from flax import nnx
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.model import CLIP
 from vtd_jax.clip.stack import layout
-from vtd_jax.clip.weights.checkpoints import read_checkpoint
+from vtd_jax.clip.weights.planned import planned_config
 from vtd_jax.cost.topology import Target
 from vtd_jax.errors import UserError, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -91,8 +91,9 @@ class Step(NamedTuple):
 def abstract_model(config: RunConfig, target: Target | None = None) -> VTDCLIP:
     """The shapes of a config's model, with layouts and kernels for a target; None for a CPU.
 
-    A checkpoint is read only if the config has no architecture. `memory.remat=auto` is chosen for
-    the memory of the target; where that is unknown, as if there were enough.
+    Without an architecture in the config it is that of `clip.path`, see `planned_config`.
+    `memory.remat=auto` is chosen for the memory of the target; where that is unknown, as if there
+    were enough.
 
     Raises:
       UserError: the config has neither.
@@ -100,7 +101,7 @@ def abstract_model(config: RunConfig, target: Target | None = None) -> VTDCLIP:
     if config.clip.architecture:
         clip = CLIPConfig.named(config.clip.architecture)
     elif config.clip.path:
-        clip = read_checkpoint(config.clip.path, **config.clip.asked)[0]
+        clip = planned_config(config.clip.path, **config.clip.asked)[0]
     else:
         raise UserError(
             "clip.architecture: empty; say which CLIP, e.g. "

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.cache.shards import NotKept
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.finite import finite_rows
 from vtd_jax.model.axes import Axes
@@ -168,7 +168,7 @@ def _stored(
             records, spec, batch_size=spec.batch_size, workers=workers, check=check
         )
     except NotKept as error:
-        warn(f"{error}, or evaluate.store_features=False")
+        warn(f"{error}, or {setting('evaluate.store_features', False)}")
         return clips
     return stored.batches(spec.batch_size)
 

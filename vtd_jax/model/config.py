@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fields import check_choice
 from vtd_jax.printable import brief
 
@@ -138,7 +138,7 @@ class ModelConfig:
             raise UserError(
                 f"model.templates={brief(self.templates)} with "
                 f"model.text_prompts={self.text_prompts}: learnt tokens take the place of "
-                "templates; set model.text_prompts=0, or no templates"
+                f"templates; set {setting('model.text_prompts', 0)}, or no templates"
             )
 
 

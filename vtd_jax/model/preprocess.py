@@ -3,7 +3,7 @@
 from typing import Any
 
 from vtd_jax.clip.preprocessing import Preprocessing
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fields import check_choice
 
 # as the release does it, or as CLIP's own images were prepared
@@ -22,7 +22,8 @@ def check_preprocess(preprocess: str, normalization: str, field: str = "preproce
     if preprocess == "clip" and normalization != "clip":
         raise UserError(
             f"{field}=clip: is CLIP's own preprocessing, its mean and deviation included, but "
-            f"model.normalization={normalization}; set model.normalization=clip, or {field}=release"
+            f"model.normalization={normalization}; set {setting('model.normalization', 'clip')}, "
+            f"or {setting(field, 'release')}"
         )
 
 

@@ -6,7 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from vtd_jax.clip.model import CLIP
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 INIT_WORDS = "a photo of a"
 # as in the release
@@ -44,7 +44,8 @@ def visual_prompts(
     if isinstance(layers, tuple):
         raise UserError(
             f"model.visual_prompts={length}: a {clip.config.architecture} takes no visual prompts; "
-            "set model.visual_prompts=0 and model.visual_depth=0, or choose a ViT"
+            f"set {setting('model.visual_prompts', 0)} and {setting('model.visual_depth', 0)}, or "
+            "choose a ViT"
         )
     check_depth("visual", depth, layers)
     return _DEVIATION * jax.random.normal(key, (depth, length, clip.config.vision_width))
@@ -54,6 +55,6 @@ def check_depth(tower: str, depth: int, layers: int) -> None:
     """Raises a `UserError` for prompts of layers that the tower does not have."""
     if depth > layers:
         raise UserError(
-            f"model.{tower}_depth={depth}: this CLIP has {layers} {tower} layers; set {layers} or "
-            "less"
+            f"model.{tower}_depth={depth}: this CLIP has {layers} {tower} layers; set "
+            f"{setting(f'model.{tower}_depth', layers)} or less"
         )

@@ -12,7 +12,12 @@ _MOST = 1000  # labels in the table
 
 def facts(result: Prediction) -> list[str]:
     """What is known of the video and its labels, each a few words."""
-    found = [f"{counted(len(result.indices), 'frame')} of {result.total:,}".replace(",", "\u202f")]
+    count, total = len(result.indices), result.total
+    if count <= total:
+        found = [f"{counted(count, 'frame')} of {total:,}".replace(",", "\u202f")]
+    else:
+        # a video of few frames gives some of them several times
+        found = [f"{counted(total, 'frame')}, repeated to {count}"]
     if result.duration is not None:
         found.append(clock(result.duration, tenths=True))
     return [*found, f"best of {counted(len(result.labels), 'label')}"]

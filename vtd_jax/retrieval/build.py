@@ -15,7 +15,7 @@ from vtd_jax.predict.batching.options import Encoding, How
 from vtd_jax.predict.job import Failure
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import utf8
-from vtd_jax.retrieval.encoder import SETTINGS, check_encoder, encoder_fingerprint
+from vtd_jax.retrieval.encoder import SETTINGS, check_encoder, check_source, encoder_fingerprint
 from vtd_jax.retrieval.shard_files import (
     Damaged,
     as_float16,
@@ -118,7 +118,8 @@ def build(
             _discard(folder)
             before = _empty(predictor, source, settings, frames)
             write_contents(folder, before)
-        _check_same(folder, before, predictor, frames)
+        check_frames(folder, before, frames)
+        check_encoder(folder, before, predictor)
         return _Builder(folder, before, predictor, how, on_video).run(
             sources, folders, drop_missing, on_plan
         )
@@ -171,15 +172,38 @@ def _empty(
     )
 
 
-def _check_same(folder: Path, contents: Contents, predictor: Predictor, frames: int | None) -> None:
-    """Refuses another model or another number of frames than those of an index."""
+def check_before_loading(
+    folder: Path, source: Any, settings: Mapping[str, Any], frames: int | None
+) -> None:
+    """Refuses what an existing index cannot be added to, before a model is loaded.
+
+    Args:
+      folder: of the index, which need not exist.
+      source, settings: of the model, see `check_source`.
+      frames: as for `build`.
+
+    Raises:
+      UserError: the folder has something else, or the index another model or number of frames.
+    """
+    check_place(folder)
+    contents = read_contents(folder)
+    if contents is not None:
+        check_frames(folder, contents, frames)
+        check_source(folder, contents, source, settings)
+
+
+def check_frames(folder: Path, contents: Contents, frames: int | None) -> None:
+    """Refuses another number of frames than that of an index.
+
+    Raises:
+      UserError: says both, and what to do.
+    """
     if frames not in (None, contents.frames):
         raise UserError(
             f"{folder}: has {contents.frames} frames of each video, not {frames}; leave out "
             f"{setting('frames', frames)}, give another folder, or discard it with "
             f"{setting('restart')}"
         )
-    check_encoder(folder, contents, predictor)
 
 
 class _Builder:

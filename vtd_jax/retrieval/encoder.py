@@ -11,7 +11,8 @@ import jax
 import numpy as np
 
 from vtd_jax.cache.tower import tower_fingerprint
-from vtd_jax.clip.hub.names import OPENAI, TINY, is_marked
+from vtd_jax.clip.hub.names import OF_OPENAI, OPENAI, TINY, is_marked, is_name
+from vtd_jax.clip.weights.planned import planned_config
 from vtd_jax.console.consent import found_in
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.fields import check_known
@@ -21,6 +22,7 @@ from vtd_jax.predict.loading import load
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import listed
 from vtd_jax.retrieval.store import FILE, Contents
+from vtd_jax.terminal import log
 from vtd_jax.video.scaling.fit import Fit
 
 _SETTINGS = [name for name in inspect.signature(load).parameters if name != "source"]
@@ -88,11 +90,57 @@ def check_encoder(folder: Path, contents: Contents, predictor: Predictor) -> Non
       UserError: says which model made the index, and what differs.
     """
     if why := difference(contents, predictor.model):
-        raise UserError(
-            f"{folder}: was made with {contents.model}, which "
-            f"{predictor.description or 'this model'} cannot read: {why}; give "
-            f"{setting('model', contents.model)}, or another index"
-        )
+        raise _other(folder, contents, predictor.description or "this model", why)
+
+
+def check_source(
+    folder: Path, contents: Contents, source: Any, settings: Mapping[str, Any]
+) -> None:
+    """Compares a model that is still to be loaded with that of an index, by name and sizes.
+
+    A big model is loaded in minutes. One whose frame features certainly differ is refused before;
+    for one of another name, which may have the same image tower, the index's is logged.
+
+    Args:
+      folder: of the index.
+      contents: its manifest.
+      source: for `load`; None and a `Predictor` are not compared.
+      settings: of `load`.
+
+    Raises:
+      UserError: as `check_encoder`.
+    """
+    if source is None or isinstance(source, Predictor):
+        return
+    given, said = _plain(source), _plain(contents.model)
+    if given == said:
+        return
+    why = ""
+    if given in OPENAI and said in OPENAI and is_name(source):
+        why = "its image tower is another"
+    # what is no CLIP, as a run or a tuned file, is known when it is loaded
+    with contextlib.suppress(UserError):
+        asked = {name: settings.get(name) for name in ("activation", "head_width")}
+        width = planned_config(source, **asked)[0].embed_dim
+        if width != contents.width:
+            why = f"its features have {width} numbers, there {contents.width}"
+    if why:
+        raise _other(folder, contents, os.fspath(source), why)
+    log(
+        f"{folder}: was made with {contents.model}; {os.fspath(source)} is loaded, and has to be "
+        "the same encoder"
+    )
+
+
+def _plain(source: str | os.PathLike) -> str:
+    return os.fspath(source).removeprefix(OF_OPENAI)
+
+
+def _other(folder: Path, contents: Contents, model: str, why: str) -> UserError:
+    return UserError(
+        f"{folder}: was made with {contents.model}, which {model} cannot read: {why}; give "
+        f"{setting('model', contents.model)}, or another index"
+    )
 
 
 def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[str, Any]) -> Any:
@@ -111,6 +159,7 @@ def load_encoder(folder: Path, contents: Contents, model: Any, settings: dict[st
     if isinstance(model, Predictor):
         check_encoder(folder, contents, model)
         return model
+    check_source(folder, contents, model, settings)
     file, said = folder / FILE, contents.model
     named = contextlib.nullcontext()
     if model is None:

@@ -20,7 +20,7 @@ from vtd_jax.predict.scoring import facts, score_clip
 from vtd_jax.predict.words import check_texts
 from vtd_jax.printable import shown
 from vtd_jax.retrieval import scan
-from vtd_jax.retrieval.build import Summary, build
+from vtd_jax.retrieval.build import Summary, build, check_before_loading
 from vtd_jax.retrieval.encoder import check_settings, load_encoder
 from vtd_jax.retrieval.hits import Hit, text_score, words_of_fusion
 from vtd_jax.retrieval.reader import Changed, Reader
@@ -119,6 +119,8 @@ class Index:
             frames, settings beside a `Predictor`, or one that `vtd_jax.load` does not have.
         """
         check_settings(model, settings)
+        if not restart:
+            check_before_loading(Path(folder), model, settings, frames)
         predictor = model if isinstance(model, Predictor) else load(model, **settings)
         source = predictor.source if isinstance(model, Predictor) else os.fspath(model)
         videos = [videos] if isinstance(videos, str | os.PathLike) else list(videos)

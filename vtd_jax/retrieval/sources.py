@@ -10,7 +10,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.printable import utf8
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.lists.addresses import Copy, is_address, missing, named
-from vtd_jax.video.lists.find import find_videos, videos_in
+from vtd_jax.video.lists.find import find_by_source
 
 
 class Source(NamedTuple):
@@ -51,16 +51,10 @@ def find_sources(given: Sequence[str], flag: str, *, may_be_empty: bool = False)
     Raises:
       UserError: as `find_videos`; or two names that are the same as text.
     """
-    if may_be_empty and given:
-        given = [one for one in given if not os.path.isdir(one) or videos_in(Path(one))]
-        if not given:
-            return []
-    roots: dict[Path, str] = {}
-    for one in given:
-        for video in () if is_address(one) else find_videos([one], flag):
-            roots.setdefault(video, _root(one))
+    folders = {one: _root(one) for one in given if not is_address(one)}
+    roots = {one: utf8(_absolute(folder)) for one, folder in folders.items()}
     found: dict[str, Source] = {}
-    for video in find_videos(given, flag):
+    for video, one in find_by_source(given, flag, may_be_empty=may_be_empty):
         size = mtime = 0
         try:
             # the encoder says why there is no copy
@@ -71,8 +65,7 @@ def find_sources(given: Sequence[str], flag: str, *, may_be_empty: bool = False)
         if isinstance(video, Copy):
             root, path = utf8(named(video)).rpartition("/")[::2]
         else:
-            root = utf8(_absolute(roots[video]))
-            path = utf8(os.path.relpath(video, roots[video] or "."))
+            root, path = roots[one], utf8(os.path.relpath(video, folders[one] or "."))
         source = Source(video, root, path, size, mtime)
         name = source.name
         if len(name) > NAME_CHARACTERS:

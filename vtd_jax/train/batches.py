@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from vtd_jax.cache.frame_features import FeatureStore, Stored
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import process_count, process_index
@@ -77,7 +77,8 @@ def open_batches(
         unset = '""' if data.features else 0
         raise UserError(
             f"data.{name}={getattr(data, name)}: frame features are kept by runs of one "
-            f"process, this one has {process_count()}; set data.{name}={unset}"
+            f"process, this one has {process_count()}; set "
+            f"{setting(f'data.{name}', unset)}"
         )
     store: FrameFeatures
     if data.features:

@@ -129,8 +129,8 @@ class RunConfig:
         self._check_sizes()
         if self.codebook_shards > 1 and self.parallel == "pmap":
             raise UserError(
-                "codebook_shards: pmap has the data axis only; set parallel=shard_map or "
-                "codebook_shards=1"
+                "codebook_shards: pmap has the data axis only; set "
+                f"{setting('parallel', 'shard_map')} or {setting('codebook_shards', 1)}"
             )
         parts = self.codebook_shards * self.memory.frame_chunks
         if self.data.frames % parts:
@@ -143,8 +143,8 @@ class RunConfig:
         if self.data.stored_views and self.model.visual_prompts:
             raise UserError(
                 f"data.stored_views={self.data.stored_views}: frame features change while "
-                f"{self.model.visual_prompts} visual prompts are learnt; set data.stored_views=0, "
-                "or model.visual_prompts=0 and model.visual_depth=0"
+                f"{self.model.visual_prompts} visual prompts are learnt; set "
+                f"{setting('data.stored_views', 0)}, or {_no_visual_prompts()}"
             )
         self._check_features()
         if self.protocol == "base_to_novel" and set(self.data.evaluate) != {"base", "novel"}:
@@ -161,17 +161,18 @@ class RunConfig:
         if self.model.visual_prompts:
             raise UserError(
                 f"{where}: frame features change while {self.model.visual_prompts} visual prompts "
-                "are learnt; set model.visual_prompts=0 and model.visual_depth=0"
+                f"are learnt; set {_no_visual_prompts()}"
             )
         if self.augment.enabled:
             raise UserError(
-                f"{where}: an index has no augmented frames; set augment.enabled=False, or "
-                "data.stored_views for features of augmented ones"
+                f"{where}: an index has no augmented frames; set "
+                f"{setting('augment.enabled', False)}, or {setting('data.stored_views')} for "
+                "features of augmented ones"
             )
         if self.data.stored_views:
             raise UserError(
                 f"{where}: is there beside data.stored_views={self.data.stored_views}; set "
-                "data.stored_views=0"
+                f"{setting('data.stored_views', 0)}"
             )
 
     def _check_sizes(self) -> None:
@@ -309,6 +310,10 @@ def former_field(text: str) -> str:
         if re.search(rf"\b{name.rpartition('.')[2]}\b", text):
             return f"unknown config field {name}: {instead}"
     return ""
+
+
+def _no_visual_prompts() -> str:
+    return f"{setting('model.visual_prompts', 0)} and {setting('model.visual_depth', 0)}"
 
 
 def no_such_field(name: str, known: Iterable[str]) -> str:

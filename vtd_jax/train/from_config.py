@@ -128,7 +128,7 @@ def open_training(config: RunConfig) -> Records:
     if not config.data.train:
         raise UserError(
             f"data.train: empty, {config.name} learns nothing; use {function('evaluate')}, or "
-            "set data.train"
+            f"set {setting('data.train')}"
         )
     return open_records(config.data.data_dir, config.data.train)
 

@@ -57,7 +57,7 @@ def load_learnt(model: VTDCLIP, workdir: Path, which: str = "last") -> int:
     if theirs != model.preprocess:
         raise UserError(
             f"{checkpoints.folder / str(step)}: was learnt on frames of preprocess={theirs}, here "
-            f"it is {model.preprocess}; set data.preprocess={theirs}"
+            f"it is {model.preprocess}; set {setting('data.preprocess', theirs)}"
         )
     if settings not in (None, model.clip_settings):
         raise UserError(

@@ -125,12 +125,14 @@ class Guard:
     def _error(
         self, one: StepSums, wrong: str, last_saved: int, videos: str = "the videos of this batch"
     ) -> Exception:
-        skip = " or on_nonfinite=skip" if self._config.on_nonfinite == "stop" else ""
+        skip = (
+            f" or {setting('on_nonfinite', 'skip')}" if self._config.on_nonfinite == "stop" else ""
+        )
         return mark_common(
             UserError(
                 f"step {one.step}: the {wrong}; training stops, {videos} are in "
-                f"{self.file}; the last checkpoint is of step {last_saved}; a lower optimizer.lr "
-                f"(with {setting('override')}){skip} may help"
+                f"{self.file}; the last checkpoint is of step {last_saved}; a lower "
+                f"{setting('optimizer.lr')} (with {setting('override')}){skip} may help"
             )
         )
 

@@ -17,7 +17,7 @@ from typing import Any, TypedDict
 
 import grain
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.fingerprints import same
 from vtd_jax.terminal import warn
 from vtd_jax.untrusted.json_text import Count, convert
@@ -34,7 +34,7 @@ RESTARTS = 3
 # grain's message about a dead worker, which it notices within a second
 _DIED = re.compile(r"terminated unexpectedly with exit code (-?\d+)")
 # what to do about the ways in which workers die
-_REMEDIES = {
+_REMEDIES: dict[int, str] = {
     signal.SIGKILL: "the machine was probably out of memory: lower data.workers or the batch size",
     signal.SIGBUS: (
         "/dev/shm is probably full: make it larger (docker run --shm-size=8g), or lower "
@@ -109,11 +109,12 @@ class BatchIterator(grain.DatasetIterator):
         if code > 0:
             raise UserError(
                 f"{death}: its own message is above; a script with data.workers above 0 must do "
-                'its work below if __name__ == "__main__":, or use data.workers=0'
+                'its work below if __name__ == "__main__":, or use '
+                f"{setting('data.workers', 0)}"
             )
-        remedy = _REMEDIES.get(
-            -code, "one of these records may crash the decoder: look at them with data.workers=0"
-        )
+        alone = setting("data.workers", 0)
+        crash = f"one of these records may crash the decoder: look at them with {alone}"
+        remedy = _REMEDIES.get(-code, crash)
         if self._deaths > RESTARTS:
             raise UserError(f"{death}; that was death {self._deaths} in this run; {remedy}")
         again = f"starting new workers at that batch, {self._deaths} of at most {RESTARTS} times"

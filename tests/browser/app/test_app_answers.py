@@ -153,9 +153,9 @@ def test_a_long_vocabulary_is_sent_in_portions_with_progress(star):
 def test_a_long_vocabulary_is_cancelled(star, site, monkeypatch):
     inner = site.service.words
 
-    async def words(texts):
+    async def words(texts, *more):
         await asyncio.sleep(0.5)
-        return await inner(texts)
+        return await inner(texts, *more)
 
     monkeypatch.setattr(site.service, "words", words)
     star.driver.find_element(By.CSS_SELECTOR, "#word-box summary").click()

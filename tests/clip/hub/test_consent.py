@@ -1,5 +1,6 @@
 """Nothing is asked or sent before consent; a name that a file says needs consent of its own."""
 
+import contextlib
 import io
 import json
 import os
@@ -89,6 +90,7 @@ def test_a_tuned_file_decides_about_no_request(asked, tmp_path, weights, name):
     assert asked() == []
 
 
+@pytest.mark.slow
 def test_what_the_user_names_or_fetched_before_is_taken(asked, hub, weights, tmp_path, monkeypatch):
     file = _tuned(tmp_path / "tuned.safetensors", "hf:org/tiny", weights)
     predictor = vtd_jax.load(file, clip="hf:org/tiny")
@@ -139,27 +141,53 @@ def _sent(hub) -> dict[str, set[str]]:
 
 
 def test_the_token_is_not_sent_before_the_question(asked, hub, weights, typed):
-    shown = typed("n\n")
-    size = f"{len(weights) / 1e6:.1f} MB"
-    with pytest.raises(UserError, match=f"hf:org/tiny: not downloaded; it is {size} from"):
-        resolve("hf:org/tiny")
-    assert _sent(hub) == {"api": {""}}
-    assert shown.getvalue().count("[y/N]") == 1
     shown = typed("y\n")
     assert resolve("hf:org/tiny").path.read_bytes() == weights
     assert shown.getvalue().count("[y/N]") == 1
+    assert f"downloading {len(weights) / 1e6:.1f} MB from {hub.url}/org/tiny" in shown.getvalue()
     assert _sent(hub) == {"api": {""}, "org": {"Bearer secret"}, "lfs": {""}}
 
 
-@pytest.mark.parametrize("lines, tokens", [("n\n", {""}), ("y\nn\n", {"", "Bearer secret"})])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_question_comes_before_any_request(asked, typed, name):
+    shown = typed("n\n")
+    with pytest.raises(UserError, match=r": not downloaded: it .only the (hub|store) knows"):
+        resolve(name)
+    assert shown.getvalue().count("[y/N]") == 1
+    assert asked() == []
+    typed("y\n")
+    with contextlib.suppress(UserError):
+        resolve(name)
+    assert asked()
+
+
+def test_what_is_here_is_asked_for_again_after_a_question(asked, hub, weights, typed, monkeypatch):
+    first = resolve("hf:org/tiny").path
+    hub.requests.clear()
+    for lines, requests in (("n\n", 0), ("y\n", 1)):
+        shown = typed(lines)
+        assert refreshed("hf:org/tiny").path == first
+        assert f"is on this machine. Ask {hub.url}/org/tiny for a newer" in shown.getvalue()
+        assert len(hub.requests) == requests
+
+
+def test_a_copy_of_a_store_is_taken_without_a_question(asked, typed):
+    first = resolve("gs://bucket/a.pt").path
+    Store.asked.clear()
+    shown = typed("")
+    assert resolve("gs://bucket/a.pt").path == first
+    assert "[y/N]" not in shown.getvalue()
+    assert asked() == []
+
+
 def test_a_private_repository_is_asked_with_the_token_if_a_person_says_so(
-    asked, hub, weights, typed, lines, tokens
+    asked, hub, weights, typed
 ):
     hub.token = "secret"
-    shown = typed(lines)
-    with pytest.raises(UserError, match=r"your token was not sent|not downloaded; it is"):
+    shown = typed("y\nn\n")
+    with pytest.raises(UserError, match=r"your token was not sent"):
         resolve("hf:org/tiny")
-    assert _sent(hub) == {"api": tokens}
+    assert _sent(hub) == {"api": {""}}
     assert f"{hub.url}/org/tiny is not there for everyone. Ask with your token?" in shown.getvalue()
     typed("y\ny\n")
     assert resolve("hf:org/tiny").path.read_bytes() == weights
@@ -186,13 +214,13 @@ def test_a_token_is_found_without_a_request(asked, hub, tmp_path, monkeypatch, o
 
 
 def test_what_no_token_can_change_is_no_question(asked, hub, typed, monkeypatch):
-    shown = typed("")
+    shown = typed("y\ny\n")
     with pytest.raises(UserError, match="has no revision 'v9'"):
         resolve("hf:org/tiny@v9")
     monkeypatch.delenv("HF_TOKEN")
     with pytest.raises(UserError, match="no repository at"):
         resolve("hf:org/none")
-    assert shown.getvalue() == ""
+    assert "your token" not in shown.getvalue()
     assert _sent(hub) == {"api": {""}}
 
 

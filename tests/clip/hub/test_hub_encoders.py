@@ -1,10 +1,13 @@
 """CLIPs of other designs by their names: what they need beside the weights comes along."""
 
+import pytest
+
 from support.helpers import random_state
 from support.weights.encoders import SIGLIP, tokenizer, write_siglip
 from vtd_jax.clip.weights.checkpoints import load_clip
 
 
+@pytest.mark.slow
 def test_a_tokenizer_comes_with_the_weights(hub, tmp_path, monkeypatch):
     (tmp_path / "original").mkdir()
     folder = write_siglip(tmp_path / "original", random_state(SIGLIP, 3))

@@ -1,5 +1,6 @@
 """Several processes at the hub, and one that is interrupted."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -32,23 +33,33 @@ _CHILD = textwrap.dedent("""
 """)
 
 
-def _child(name: str, most: int = 0, **environment: str) -> subprocess.Popen:
-    """A process that may write files of so many bytes, 0 for any number."""
+def _child(
+    name: str, most: int = 0, log: int = subprocess.PIPE, **environment: str
+) -> subprocess.Popen:
+    """A process that may write files of so many bytes, 0 for any number; it logs to a file."""
     root = Path(__file__).resolve().parents[3]
     own = dict(os.environ, PYTHONPATH=str(root)) | environment
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    pipes = {"stdout": subprocess.PIPE, "stderr": log, "text": True}
     return subprocess.Popen([sys.executable, "-c", _CHILD, name, str(most)], env=own, **pipes)
 
 
 @pytest.mark.command
-def test_several_processes_download_once(hub, weights):
+def test_several_processes_download_once(hub, weights, tmp_path):
     hub.add("org/tiny", {"model.safetensors": weights, "config.json": b"{}"})
-    hub.faults.append(Fault("GET /lfs", "slow", pause=0.25))
-    said = [child.communicate() for child in [_child(NAME) for _ in range(3)]]
-    assert len({out for out, _ in said}) == 1
-    assert said[0][0].strip().endswith("model.safetensors")
+    slow = Fault("GET /lfs", "slow", pause=2)
+    hub.faults.append(slow)
+    logs = [tmp_path / f"{number}.log" for number in range(3)]
+    with contextlib.ExitStack() as opened:
+        files = [opened.enter_context(log.open("w")) for log in logs]
+        children = [_child(NAME, log=file.fileno()) for file in files]
+    while sum("hf:org/tiny: waiting for process" in log.read_text() for log in logs) < 2:
+        assert None in [child.poll() for child in children], "they ended without waiting"
+        time.sleep(0.05)
+    slow.pause = 0
+    said = [child.communicate()[0] for child in children]
+    assert len(set(said)) == 1
+    assert said[0].strip().endswith("model.safetensors")
     assert hub.gets("/lfs/") == hub.gets("config.json") == 1
-    assert sum("hf:org/tiny: waiting for process" in err for _, err in said) == 2
 
 
 @pytest.mark.killed
@@ -57,7 +68,8 @@ def test_an_end_in_the_middle_keeps_the_part_which_is_continued(hub, weights, tm
     hub.add("org/tiny", {"model.safetensors": weights, "config.json": b"{}"})
     hub.faults.append(Fault("GET /lfs", "slow", pause=0.3))
     child = _child(NAME)
-    while not [path for path in tmp_path.rglob("blobs/.*.part") if path.stat().st_size]:
+    # larger than the settings, which come before
+    while not [path for path in tmp_path.rglob("blobs/.*.part") if path.stat().st_size > 2]:
         assert child.poll() is None, child.communicate()
         time.sleep(0.05)
     child.send_signal(how)

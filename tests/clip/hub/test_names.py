@@ -1,6 +1,7 @@
 """What is a name and what is a path; the tables of names."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -158,6 +159,21 @@ def test_openais_table_has_the_sizes_of_our_architectures(name):
 )
 def test_a_path_that_was_meant_as_a_name(text, name):
     assert meant(text) == name
+
+
+def test_no_repository_is_guessed_below_a_folder_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert meant("runs/mine") == "hf:runs/mine"
+    (tmp_path / "runs").mkdir()
+    assert meant("runs/mine") == ""
+
+
+@pytest.mark.parametrize("path", ["runs/mine", "runs/a/mine"])
+def test_a_question_ends_with_its_own_sign(path):
+    with pytest.raises(UserError, match=r"no such file or folder") as caught:
+        load_clip(path)
+    assert "?." not in str(caught.value)
+    assert re.search(r"[.?] CLIP checkpoints: ", str(caught.value))
 
 
 def test_the_message_of_a_missing_file_names_it():

@@ -81,6 +81,7 @@ def test_keys_and_values_of_all_tokens_are_not_computed():
     assert fast == of_probe + folded + images * tokens * 4 * WIDTH * HEADS + behind
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_near():
     pool, x = _pool(), jnp.asarray(TOKENS, jnp.bfloat16)
     found = pool(x)

@@ -90,6 +90,7 @@ def test_what_a_file_of_ours_says_is_not_contradicted(tmp_path, state):
         read_checkpoint(tmp_path / "a.safetensors", activation="gelu")
 
 
+@pytest.mark.slow
 def test_prefixes_of_wrappers(tmp_path, state):
     state = openai_order(state)
     for prefix in ("_orig_mod.", "model.", "module._orig_mod.", "model.module.", "clip_model."):

@@ -195,6 +195,7 @@ def _folder(tmp_path, folders, name):
     return tmp_path / name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FOLDERS)
 def test_files_beside_weights(tmp_path, folders, name):
     path = _folder(tmp_path, folders, name)

@@ -29,6 +29,7 @@ def clip(request, tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_clips_have_the_size_that_their_kind_says(clip):
     kind, path = clip
     info = decode.probe(path)
@@ -40,6 +41,7 @@ def test_clips_have_the_size_that_their_kind_says(clip):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", [reader for reader in bench.OTHERS if not bench.missing(reader)])
 def test_all_readers_give_the_same_frames(clip, reader, tmp_path):
     kind, path = clip
@@ -56,6 +58,7 @@ def test_all_readers_give_the_same_frames(clip, reader, tmp_path):
         assert np.abs(frames.astype(int) - expected).mean() < (5 if "jpeg" in name else 0.01)
 
 
+@pytest.mark.slow
 def test_measuring_gives_a_row_for_every_reader(clip):
     kind, path = clip
     rows = bench.measure(kind, [path], [2], rounds=1)

@@ -44,6 +44,21 @@ def test_what_is_fast_is_repeated_and_what_is_slow_is_not(monkeypatch):
     assert (fast.seconds, slow.seconds) == ((2**-10,) * 2, (2**-5,) * 2)
 
 
+@pytest.mark.parametrize("rounds, said", [(5, "about 2.0 min"), (1, "")])
+def test_a_long_wait_is_announced_after_the_first_round(monkeypatch, caplog, rounds, said):
+    clock = [0.0]
+
+    def run():
+        clock[0] += 30
+
+    known = SimpleNamespace(perf_counter=lambda: clock[0], sleep=lambda seconds: None)
+    monkeypatch.setattr(timing, "time", known)
+    with caplog.at_level("INFO", "vtd_jax"):
+        interleaved([Job("task", "", run)], rounds, known=[1.0])
+    assert len(caplog.records) == bool(said)
+    assert said in caplog.text
+
+
 def test_ratios_are_of_the_same_round():
     # the machine became ten times slower in the second round: the ratio did not change
     assert ratio((2.0, 20.0, 3.0), (1.0, 10.0, 1.0)) == (2.0, 2.0, 3.0)
@@ -68,6 +83,7 @@ def test_products_are_counted_by_their_repeats():
     assert len(waited) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_products_run(dtype):
     jobs = gemm.jobs(CLIPConfig.tiny(), 1, dtype, "JAX")

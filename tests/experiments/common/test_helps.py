@@ -53,6 +53,7 @@ def test_a_help_that_leans_on_another_is_noticed(text):
     assert LEANING.search(text)
 
 
+@pytest.mark.slow
 def test_nothing_that_is_printed_points_at_a_page_that_a_wheel_lacks():
     commands = set(program.commands().values())
     for file in _SOURCES:

@@ -46,6 +46,7 @@ def request(folder: Path, **changes) -> job.Request:
     return job.Request(**(fields | changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [None, 1.0])
 def test_a_dead_address_is_one_line_and_the_others_are_finished(
     model, server, tmp_path, capsys, window
@@ -72,6 +73,7 @@ def test_a_dead_address_is_one_line_and_the_others_are_finished(
     assert not any(word in everything for word in ("SECRET", "OTHER", str(tmp_path / "cache")))
 
 
+@pytest.mark.slow
 def test_a_run_resumes_by_addresses(model, server, tmp_path, monkeypatch, capsys):
     videos = find_videos([f"{server.url}/{LABELS[0]}/a.mp4?v={v}" for v in (1, 2)])
     finish, seen = job._finish, []

@@ -29,13 +29,8 @@ from vtd_jax.scenes.render import render_still
 
 @pytest.fixture(scope="module")
 def model():
-    return Predictor(
-        small_model(),
-        frames=4,
-        description="small",
-        cache=TextCache(None),
-        devices=jax.devices()[:1],
-    )
+    settings = {"frames": 4, "description": "small", "cache": TextCache(None)}
+    return Predictor(small_model(), **settings, devices=jax.devices()[:1])
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +64,7 @@ def request(folder=None, **changes) -> job.Request:
     return job.Request(**(fields | changes))
 
 
+@pytest.mark.slow
 def test_every_file_of_several_videos(model, videos, tmp_path, capsys):
     asked = request(
         tmp_path / "new", figures=str(tmp_path / "figures"), deterministic=True, check="full"
@@ -139,6 +135,7 @@ def test_an_interrupted_run_resumes_where_it_was(model, videos, tmp_path, monkey
     assert sorted(path.name for path in again.iterdir()) == ["out.csv", "out.json", "report"]
 
 
+@pytest.mark.slow
 def test_a_terminal_is_reported_of_every_wait(model, videos, tmp_path, monkeypatch):
     terminal = Terminal()
     monkeypatch.setenv("COLUMNS", "70")
@@ -166,6 +163,7 @@ def test_a_terminal_is_reported_of_every_wait(model, videos, tmp_path, monkeypat
     assert any(line.startswith("predict: 4 of 4 videos, ") for line in lines)
 
 
+@pytest.mark.slow
 def test_windows_make_segments(model, videos, tmp_path, capsys):
     asked = request(tmp_path, window=1.0, frames=4, figures=str(tmp_path / "figures"))
     line = job.run(asked, [videos[2]], model)
@@ -196,6 +194,7 @@ def test_what_is_odd_about_a_file_is_reported_in_every_output(model, tmp_path, c
     assert f"<br>F{note[1:]}" in page.read_text()
 
 
+@pytest.mark.slow
 def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     (tmp_path / "words.txt").write_text("\n".join(WORDS))
     asked = request(json=str(tmp_path / "out.json"), vocabulary=str(tmp_path / "words.txt"))
@@ -208,6 +207,7 @@ def test_a_vocabulary_file_names_the_frames(model, videos, tmp_path, capsys):
     assert "video token: " in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_single_label_is_noted(model, videos, capsys):
     job.run(request(labels="hugging arm wrestling"), videos[:1], model)
     expected_text = (

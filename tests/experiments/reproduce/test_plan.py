@@ -264,6 +264,44 @@ def test_what_cannot_be_planned(tmp_path, fields, message):
         request.make(_request(tmp_path, **fields))
 
 
+@pytest.fixture
+def no_weights(monkeypatch, tmp_path):
+    """A machine without any weights, and without a network."""
+    for name, place in (("HOME", "home"), ("HF_HOME", "hf"), ("VTD_JAX_CACHE", "cache")):
+        monkeypatch.setenv(name, str(tmp_path / place))
+    for name in ("HF_ENDPOINT", "VTD_JAX_OPENAI_ENDPOINT"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.delenv("VTD_JAX_DOWNLOAD", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["ViT-B/16", "hf:google/siglip2-base-patch16-224", "open_clip:ViT-H-14/dfn5b"]
+)
+def test_a_dry_run_needs_no_weights(no_weights, tmp_path, monkeypatch, capfd, name):
+    only = "base_to_novel_hmdb51_all"
+    asked = _request(tmp_path, data_dir="records", clip=name, datasets=("hmdb51",), only=(only,))
+    monkeypatch.setattr(request, "RecordSource", lambda folder: Everything())
+    made = request.make(asked, dry=True)
+    assert request.show(made, "H100", 8, 0.3).startswith("1 run, about ")
+    said = capfd.readouterr().out
+    get = f"python -m experiments.weights get {name} downloads it"
+    assert f"- {name}: not on this machine, planned from its published sizes; {get}" in said
+    # what is run needs them
+    with pytest.raises(UserError, match="not on this machine"):
+        request.make(asked)
+
+
+def test_a_dry_run_is_that_of_the_weights(no_weights, tmp_path, capfd):
+    asked = _request(tmp_path)
+    shown = []
+    for dry in (True, False):
+        shown.append(
+            (request.show(request.make(asked, dry=dry), "H100", 1, 0.3), capfd.readouterr())
+        )
+    assert shown[0] == shown[1]
+
+
 def test_an_empty_data_folder_says_what_was_looked_for(tmp_path):
     there = tmp_path / "records"
     (there / "ucf101").mkdir(parents=True)

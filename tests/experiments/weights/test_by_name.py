@@ -147,9 +147,7 @@ def test_each_fault_is_one_line_of_a_command(hub, folder, tmp_path, monkeypatch,
 
 @pytest.mark.command
 def test_list_get_and_where(hub, tmp_path):
-    assert "not on this machine; get hf:org/tiny downloads it" in _run(
-        "weights", "where", "hf:org/tiny", code=2
-    )
+    assert "weights get hf:org/tiny downloads it" in _run("weights", "where", "hf:org/tiny", code=2)
     assert "--download or VTD_JAX_DOWNLOAD=1" in _run("weights", "get", "hf:org/tiny", code=2)
     path = Path(_run("weights", "get", "hf:org/tiny", "--download"))
     assert path.read_bytes() == TINY_CLIP.read_bytes()
@@ -158,7 +156,7 @@ def test_list_get_and_where(hub, tmp_path):
     assert "expected one of list, get" in _run("weights", "put", "tiny", code=2)
     for missing in ([], [""]):
         assert "a name is missing" in _run("weights", "get", *missing, code=2)
-    assert "expected a name as ViT-B/16" in _run("weights", "get", "./x", code=2)
+    assert "expected one as ViT-B/16" in _run("weights", "get", "./x", code=2)
     line = "error: ./x: not on this machine; no such file or folder, and no name"
     assert _run("weights", "where", "./x", code=2) == line
 

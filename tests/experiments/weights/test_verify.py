@@ -40,6 +40,7 @@ def _published(**changes):
     ]
 
 
+@pytest.mark.slow
 def test_numbers_are_those_of_pytorch(clip, folder):
     for file, values in made_pictures.OF_PYTORCH.items():
         one = made_pictures.picture(file)

@@ -136,6 +136,7 @@ def refused(tmp_path, state, target=None):
     return message.removeprefix(f"{path}: ")
 
 
+@pytest.mark.slow
 def test_another_clip_is_reported_by_its_first_tensor(tmp_path):
     message = refused(tmp_path, learnt(model(1)) | frozen(model(1, clip_seed=5)))
     assert message.startswith(
@@ -149,6 +150,7 @@ def test_another_clip_is_reported_by_its_first_tensor(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_other_settings_name_the_fields_to_set(tmp_path):
     other = dict(text_prompts=4, text_depth=1, visual_prompts=5, visual_depth=1, fusion=False)
     message = refused(tmp_path, learnt(model(1, **other)))
@@ -166,6 +168,7 @@ def test_other_settings_name_the_fields_to_set(tmp_path):
     assert load_release(target, tmp_path / "x.pth") is False
 
 
+@pytest.mark.slow
 def test_names_and_values_that_do_not_fit(tmp_path):
     state = learnt(model(1))
     whole = dict(state)

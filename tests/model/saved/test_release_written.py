@@ -74,6 +74,7 @@ def forward(model, clips, tokens):
     return model(clips, model.encode_classes(tokens)).logits
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["base_to_novel", "few_shot"])
 def test_golden_logits_from_a_checkpoint_of_the_authors(shared_dir, tmp_path, name):

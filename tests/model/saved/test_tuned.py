@@ -113,6 +113,7 @@ def test_what_is_in_the_file(saved, clip):
     assert path.stat().st_size < 49408 * 64 * 4
 
 
+@pytest.mark.slow
 def test_the_clip_that_ships_needs_no_path(tmp_path):
     fields = small_run.config(tmp_path, clip__path="tiny").to_dict()
     config = RunConfig.from_dict(fields)
@@ -183,6 +184,7 @@ def test_wrong_files(saved, clip, tmp_path):
             export.load_tuned(path)
 
 
+@pytest.mark.slow
 def test_a_changed_header_or_array(saved, tmp_path):
     path, _, _ = saved
     arrays = load_file(path)
@@ -241,6 +243,7 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     assert (model.confidence, model.templates) == ("softmax", ())
 
 
+@pytest.mark.slow
 def test_templates_and_uniform_confidence_are_in_the_file(clip, tmp_path):
     settings = dict(
         text_prompts=0, text_depth=0, templates=("a {}", "the {}."), confidence="uniform"
@@ -253,6 +256,7 @@ def test_templates_and_uniform_confidence_are_in_the_file(clip, tmp_path):
     np.testing.assert_array_equal(logits(tuned.model), logits(model))
 
 
+@pytest.mark.slow
 def test_what_was_there_is_replaced_whole_or_stays(saved, clip):
     path, _, info = saved
     before = path.read_bytes()

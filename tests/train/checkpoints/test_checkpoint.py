@@ -172,6 +172,7 @@ def test_what_a_killed_run_left_is_no_checkpoint_and_goes(tmp_path, parts):
     assert [path.name for path in folder.iterdir()] == ["3"]
 
 
+@pytest.mark.slow
 def test_a_metric_that_comes_later_is_the_one_that_counts(tmp_path, parts):
     checkpoints = Checkpoints(tmp_path, keep=4)
     for step, metric in ((2, 0.2), (3, 0.3), (4, None)):

@@ -150,6 +150,7 @@ def test_text_is_no_video_and_is_not_followed(two, kind, name, tmp_path):
         serve_example.read_clip(path, 1, 32)
 
 
+@pytest.mark.slow
 def test_text_is_not_built(two, tmp_path):
     shutil.copy(two[0], tmp_path)
     (tmp_path / "x.mp4").write_text(FOLLOWED["ffconcat"])

@@ -91,6 +91,7 @@ def test_cuts_of_formats_that_promise_nothing_are_never_noted_as_whole(files, na
         assert (info.frames <= 40, info.note) == (True, "")
 
 
+@pytest.mark.slow
 def test_a_trimmed_and_truncated_mp4_is_found_by_all(files, tmp_path):
     data = files["trimmed.mp4"]
     cut = data[: int(0.9 * len(data))]
@@ -173,6 +174,7 @@ def test_no_damage_breaks_the_check_itself(files, name):
         )
 
 
+@pytest.mark.slow
 def test_what_is_odd_is_seen(files, tmp_path):
     (tmp_path / "long.webm").write_bytes(stating(files["plain.webm"], "webm", 3.0))
     assert "4.80 s" in read_clip(tmp_path / "long.webm", 4, 32).note

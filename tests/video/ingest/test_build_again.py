@@ -52,6 +52,7 @@ def publish(tree: Path, source: Path) -> Path:
     return tree
 
 
+@pytest.mark.slow
 def test_published_lists_take_the_place_of_own_splits(hmdb51, tmp_path):
     plain = BuildConfig("jpeg", dataset="hmdb51", source=str(hmdb51))
     path = build_records(plain, tmp_path / "out").path

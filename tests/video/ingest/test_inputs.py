@@ -66,7 +66,7 @@ def test_only_takes_names_and_patterns(hmdb51):
     config = BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("base_*", "novel_val"))
     assert set(lists_of(config)) == {"base_train", "base_val", "novel_val"}
     with pytest.raises(
-        UserError, match="only=vall: no list has this name; there are train1, val1, "
+        UserError, match="`only=vall`: no list has this name; there are train1, val1, "
     ):
         Inputs(BuildConfig("x", dataset="hmdb51", source=str(hmdb51), only=("vall",)))
 
@@ -208,7 +208,7 @@ def test_lists_that_are_not_wanted_are_not_read(tmp_path):
         "x", lists=(good, (str(bad), good[1])), video_dir=str(tmp_path), only=("good",)
     )
     assert (lists_of(config), Inputs(config).problems) == ({"good": "given"}, [])
-    with pytest.raises(UserError, match="only=goods: no list has this name; there are good, bad"):
+    with pytest.raises(UserError, match="`only=goods`: no list has this name; there are good, bad"):
         Inputs(BuildConfig("x", lists=config.lists, video_dir=str(tmp_path), only=("goods",)))
 
 
@@ -271,7 +271,7 @@ def test_a_plain_folder_is_cut_on_request(tmp_path):
         ("mine_val", 4, "own split"),
     ]
     pair = tuple(map(str, write_catalog(tmp_path, ["a.mp4 0"])))
-    with pytest.raises(UserError, match=r"holdout=0\.25: only a plain folder of videos is cut"):
+    with pytest.raises(UserError, match=r"`holdout=0\.25`: only a plain folder of videos is cut"):
         Inputs(BuildConfig("x", lists=(pair,), video_dir=str(mine), holdout=0.25))
 
 

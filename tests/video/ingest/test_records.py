@@ -98,6 +98,7 @@ def test_nothing_but_bad_or_missing_videos(folder, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_a_shard_of_bad_videos_only_does_no_harm(folder, tmp_path):
     config = config_for(folder, BAD, on_error="skip", storage="video", shard_mb=0.001)
     assert len(Inputs(config).shards()) > 2
@@ -190,6 +191,7 @@ def test_records_set_aside_by_a_build_that_was_killed_come_back(folder, tmp_path
     assert len(open_records(tmp_path / "out", "list")) == 2
 
 
+@pytest.mark.slow
 def test_several_shards_read_back_in_order(clips, good_lines, tmp_path):
     listed, labels = write_catalog(tmp_path, good_lines)
     config = BuildConfig(
@@ -204,11 +206,11 @@ def test_several_shards_read_back_in_order(clips, good_lines, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"storage": "png"}, "storage='png': expected one of jpeg, video"),
-        ({"dataset": "imagenet"}, "dataset='imagenet': expected one of hmdb51, "),
-        ({"on_error": "ask"}, "on_error='ask'"),
-        ({"storage": "video", "max_frames": 8}, "only storage=jpeg can keep fewer frames"),
-        ({"short_side": 0}, "short_side=0: expected 1 or more"),
+        ({"storage": "png"}, "`storage=png`: expected one of jpeg, video"),
+        ({"dataset": "imagenet"}, "`dataset=imagenet`: expected one of hmdb51, "),
+        ({"on_error": "ask"}, "`on_error=ask`: expected one of"),
+        ({"storage": "video", "max_frames": 8}, "only `storage=jpeg` can keep fewer frames"),
+        ({"short_side": 0}, "`short_side=0`: expected 1 or more"),
         ({"workers": -1}, "workers=-1"),
         ({"shard_mb": 0.0}, "shard_mb=0.0"),
         ({"name": "a/b"}, "name='a/b'"),
@@ -247,6 +249,7 @@ def test_too_little_disk_space_is_reported_before_the_work(folder, tmp_path, mon
         build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
     hidden = tmp_path / "out" / ".building-video_folder-clips"
     hold = (
@@ -266,6 +269,7 @@ def test_two_builds_of_the_same_records_do_not_mix(folder, tmp_path):
     assert build_records(config_for(folder, ["one.mp4 0"]), tmp_path / "out").videos == 1
 
 
+@pytest.mark.slow
 def test_what_a_build_announces(clips, good_lines, tmp_path):
     message = []
     listed, labels = write_catalog(tmp_path, good_lines)

@@ -59,6 +59,7 @@ def test_the_order_is_that_of_a_hash_of_the_file_name_whatever_its_folder(
     assert any("/" in v.file for v in deep.videos)
 
 
+@pytest.mark.slow
 def test_shards_have_about_the_size_aimed_at(tmp_path):
     """10 000 files of 1 MB: every shard within a quarter of 40 MB."""
     made = Inputs.__new__(Inputs)

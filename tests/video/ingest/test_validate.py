@@ -62,6 +62,7 @@ def short(problems) -> list[tuple[str, str, str]]:
     return [(p.kind, Path(p.where).name, p.file) for p in problems]
 
 
+@pytest.mark.slow
 def test_every_kind_is_found_in_order(bad):
     before = sorted(Path(bad.video_dir).rglob("*"))
     checked = check_videos(bad)
@@ -84,6 +85,7 @@ def test_every_kind_is_found_in_order(bad):
     assert sorted(Path(bad.video_dir).rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_kinds_and_files(bad, tmp_path):
     checked = check_videos(bad)
     kinds = {(level, kind): (count, first.file) for level, kind, count, first in checked.kinds()}
@@ -109,6 +111,7 @@ def test_kinds_and_files(bad, tmp_path):
     assert rows[-1]["level"] == "warning"
 
 
+@pytest.mark.slow
 def test_good_videos_have_no_problems(clips, good_lines, tmp_path):
     pair = tuple(map(str, write_catalog(tmp_path, good_lines)))
     checked = check_videos(BuildConfig("x", lists=(pair,), video_dir=str(clips)))
@@ -123,6 +126,7 @@ def dies(folder, video, report):
     return validate.look(folder, video)
 
 
+@pytest.mark.slow
 def test_a_file_that_crashes_the_decoder_is_reported(clips, good_lines, tmp_path, monkeypatch):
     monkeypatch.setattr(validate, "look", dies)
     pair = tuple(map(str, write_catalog(tmp_path, good_lines)))

@@ -170,6 +170,7 @@ def test_missing_folder(tmp_path):
         VideoIndex(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_many_files_take_little_time(tmp_path):
     for k in range(20):
         (tmp_path / f"train/class {k}").mkdir(parents=True)
@@ -181,6 +182,25 @@ def test_many_files_take_little_time(tmp_path):
     # 250 000 files at this pace take under 75 s even on a slow and busy machine; a quadratic search
     # takes minutes here
     assert time.process_time() - start < 3
+
+
+@pytest.mark.parametrize(
+    "loose, said",
+    [
+        (["stray.mp4"], "1 video lies outside the class folders and is left out: stray.mp4; move"),
+        (
+            ["a.mp4", "b.avi", "c.mp4", "d\x1b.mp4", "notes.txt"],
+            "are left out: a.mp4, b.avi, c.mp4 and 1 more; move",
+        ),
+        (["notes.txt"], ""),
+    ],
+)
+def test_loose_videos_are_named(tmp_path, caplog, loose, said):
+    folder = layouts.make_class_folders(tmp_path / "mine", classes=2)
+    listed = class_folders(touch(folder, *loose))
+    assert len(listed.entries) == 5
+    assert len(caplog.records) == bool(said)
+    assert said in caplog.text
 
 
 def test_class_folders(tmp_path):

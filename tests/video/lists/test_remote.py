@@ -86,7 +86,7 @@ def test_a_terminal_is_asked_once_for_all(store, monkeypatch, typed, expected):
     if expected:
         assert len(find_videos(["memory://b/cats", "memory://b/dogs/1.avi"])) == 3
     else:
-        with pytest.raises(UserError, match=r"3 videos .*not downloaded; it is 36 bytes"):
+        with pytest.raises(UserError, match=r"3 videos .*not downloaded: 36 bytes"):
             find_videos(["memory://b/cats", "memory://b/dogs/1.avi"])
     assert terminal.getvalue().count("Download 36 bytes from b into") == 1
 

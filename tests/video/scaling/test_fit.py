@@ -19,6 +19,7 @@ def off(found, expected):
 
 
 # bilinear weights are often simple fractions, so that more sums are halves
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bicubic", "bilinear"])
 def test_the_middle_is_torchvisions(name):
     for number, image in enumerate(pictures(200)):

@@ -144,8 +144,8 @@ def source_of(name: HubName, listing: Listing, file: str) -> Source:
 def _asked(name: HubName, what: str) -> bytes:
     """The listing as it came.
 
-    A person who is still to be asked is asked with the listing's size, so that is read without the
-    token; where this does not do, whether to send that is a question of its own.
+    A person at the terminal who allows the download does not allow the token with it: the hub is
+    asked without, and where this does not do, whether to send it is a question of its own.
     """
     headers = _headers()
     is_allowed = not headers or answer() is not None

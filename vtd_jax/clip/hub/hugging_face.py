@@ -35,12 +35,13 @@ from vtd_jax.clip.hub.names import HubName, shown_name
 from vtd_jax.clip.hub.openai_files import waiting
 from vtd_jax.clip.weights.files import FILES, shards_named
 from vtd_jax.console.consent import (
+    allow,
+    announce,
     answer,
-    ask,
     check_named,
     check_possible,
     file_that_names,
-    is_possible,
+    may_refresh,
 )
 from vtd_jax.errors import UserError, function, setting
 from vtd_jax.files import make_folders
@@ -92,20 +93,22 @@ def fetched(
     what, order = shown_name(name), _order(name, order)
     found = held(name, order)
     is_known = found is not None and _is_planned(name, order)
-    if found is not None and ((is_known and not whole) or not _may_ask(whole)):
-        if whole and not is_offline():
-            log(f"{what}: what is here, not asked again: {setting('download', True)} allows it")
-        return _taken(found, what, is_known)
+    if found is not None:
+        if (is_known and not whole) or is_offline() or file_that_names(written or what):
+            return _taken(found, what, is_known)
+        if not (may_refresh(what, _address(name)) if whole else answer()):
+            if whole:
+                log(f"{what}: what is here, not asked again: {setting('download', True)} allows it")
+            return _taken(found, what, is_known)
     if is_offline():
         raise UserError(
             f"{what}: not in {hub_cache()}, and HF_HUB_OFFLINE forbids to ask for it: unset that, "
             "or bring the model there on a machine that is online"
         )
-    if found is not None and file_that_names(written or what):
-        return _taken(found, what, is_known)
     check_named(written or what)
-    source = f"{shown_url(endpoint())}/{name.repository}"
-    check_possible(what, f"it from {source} into {hub_cache()}")
+    about = f"it (only the hub knows its size) from {_address(name)} into {hub_cache()}"
+    if found is None:
+        check_possible(what, about)
     try:
         # beside the hub's own locks: hosts may share its cache
         with (
@@ -115,6 +118,9 @@ def fetched(
             # another process may have brought it
             if not whole and _is_planned(name, order) and (here := held(name, order)) is not None:
                 return here
+            if found is None:
+                # its size is known after a request, which nobody allowed yet
+                allow(what, about)
             return _download(name, order, what, is_new=found is None)
     except UserError as error:
         if found is None or whole:
@@ -122,11 +128,8 @@ def fetched(
         return _taken(found, what, is_known, f" ({error})")
 
 
-def _may_ask(whole: bool) -> bool:
-    """Whether the hub may be asked about what is here already."""
-    if is_offline():
-        return False
-    return is_possible() if whole else answer() is True
+def _address(name: HubName) -> str:
+    return f"{shown_url(endpoint())}/{name.repository}"
 
 
 def _taken(found: Path, what: str, is_known: bool, reason: str = "") -> Path:
@@ -204,7 +207,7 @@ def _fetch(name: HubName, listing: Listing, plan: Plan, what: str) -> None:
     if lacking:
         sizes = [listing.sizes[file] for file in lacking]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        ask(what, total, f"{shown_url(endpoint())}/{name.repository}", hub_cache())
+        announce(what, total, _address(name), hub_cache())
         make_folders(place.blobs)
         # rich, which only a download needs
         from vtd_jax.console.progress import Progress

@@ -152,6 +152,8 @@ def meant(text: str) -> str:
     if text.startswith(("hf.co/", "huggingface.co/")):
         parts = parts[1:]
     is_repository = len(parts) == 2 and all(_PART.fullmatch(part) for part in parts)
+    # below a folder that is there a slip in a local name is likelier
+    is_repository = is_repository and not Path(parts[0]).is_dir()
     if is_repository and Path(text).suffix not in (".pt", ".pth", ".bin", ".safetensors"):
         return f"{OF_HUB}{'/'.join(parts)}"
     return ""

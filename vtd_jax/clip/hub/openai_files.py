@@ -8,7 +8,7 @@ from pathlib import Path
 from vtd_jax.clip.hub import verified
 from vtd_jax.clip.hub.download import Source, download, finish, size_of
 from vtd_jax.clip.hub.openai import OPENAI
-from vtd_jax.console.consent import amount, ask, check_possible
+from vtd_jax.console.consent import allow, amount, announce, check_possible
 from vtd_jax.errors import UserError
 from vtd_jax.files import CACHE_VARIABLE, cache_folder, home, make_folders
 from vtd_jax.installed.transport import checked_endpoint, shown_url
@@ -52,13 +52,15 @@ def fetched(name: str) -> Path:
     source = Source(name, f"{endpoint()}/{one.sha256}/{one.file}", one.sha256, _MOST)
     # the table's size: to ask the server is a request, too
     shown = shown_url(source.url)
-    check_possible(name, f"about {amount(one.about_bytes)} from {shown} into {target}")
+    about = f"about {amount(one.about_bytes)} from {shown} into {target}"
+    check_possible(name, about)
     with waiting(target, name):
         # another process may have brought it
         if (found := held(name)) is not None:
             return found
         if not finish(source, target):
-            ask(name, size_of(source), shown, target)
+            allow(name, about)
+            announce(name, size_of(source), shown, target)
             # rich, which only a download needs
             from vtd_jax.console.progress import Progress
 

@@ -11,14 +11,8 @@ from typing import Any
 from vtd_jax.clip.hub.contents import INDEX, Chosen, checked, choose, with_shards
 from vtd_jax.clip.hub.openai_files import waiting
 from vtd_jax.clip.weights.files import shards_in
-from vtd_jax.console.consent import (
-    ask,
-    check_named,
-    check_possible,
-    file_that_names,
-    is_possible,
-)
-from vtd_jax.errors import UserError
+from vtd_jax.console.consent import allow, announce, answer, check_named, file_that_names
+from vtd_jax.errors import UserError, setting
 from vtd_jax.files import cache_folder, make_folders, replacing, write_text
 from vtd_jax.fingerprints import fingerprint
 from vtd_jax.installed.stores import explained
@@ -47,8 +41,8 @@ def fetched(address: str) -> Path:
     """The local copy of a file or folder, made if there is none or the original has changed.
 
     The settings and shards beside a file of weights come with it. Without a connection the copy
-    that was made last is taken, with a warning; where no download is allowed, it is taken without
-    a request.
+    that was made last is taken, with a warning; where nobody allowed downloads beforehand, it is
+    taken without a request.
 
     Raises:
       UserError: it is not there, cannot be read, or may not be copied.
@@ -57,13 +51,16 @@ def fetched(address: str) -> Path:
     if address.startswith("hf://"):
         raise UserError(f"{brief(address)}: write hf:ORG/MODEL, with one colon and no slashes")
     copy = held(address)
-    if copy is not None and (file_that_names(written) or not is_possible()):
+    if copy is not None and (file_that_names(written) or not answer()):
         if address not in _noted:
             _noted.add(address)
-            log(f"{brief(address)}: the copy made last, without asking whether it has changed")
+            log(
+                f"{brief(address)}: the copy made last, without asking whether it has changed; "
+                f"{setting('download', True)} asks"
+            )
         return copy
     check_named(written)
-    check_possible(address, f"it into {_copies()}")
+    allow(address, f"it (only the store knows its size) into {_copies()}")
     with explained(address):
         try:
             original, chosen, states = _look(address)
@@ -173,7 +170,7 @@ def _copy(
     from vtd_jax.console.progress import Progress
 
     total = sum(states[name][0] for name in names)
-    ask(address, total, address, folder)
+    announce(address, total, address, folder)
     with Progress(f"copying {address}", total, form=lambda n: f"{n / 1e6:.1f} MB") as progress:
         for name in names:
             make_folders((folder / name).parent)

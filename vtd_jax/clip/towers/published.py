@@ -31,6 +31,16 @@ _SIGLIP2 = {
     },
     **{f"SigLIP2-g/16-{side}": (*_GIANT, 16, side, *_SO400M_TEXT) for side in (256, 384)},
 }
+# sizes of open_clip that OpenAI does not have, by open_clip's names: embedding, image side, layers,
+# width, patch, heads' width and MLP width of the image tower, width and layers of the text tower
+_OPEN_CLIP = {
+    "ViT-B-32-256": (512, 256, 12, 768, 32, 64, None, 512, 12),
+    "ViT-B-16-plus-240": (640, 240, 12, 896, 16, 64, None, 640, 12),
+    "ViT-H-14": (1024, 224, 32, 1280, 14, 80, None, 1024, 24),
+    "ViT-H-14-378": (1024, 378, 32, 1280, 14, 80, None, 1024, 24),
+    "ViT-g-14": (1024, 224, 40, 1408, 14, 88, 6144, 1024, 24),
+    "ViT-bigG-14": (1280, 224, 48, 1664, 14, 104, 8192, 1280, 32),
+}
 _TEXT_HEADS = {768: 12, 1024: 16, 1152: 16}
 
 
@@ -61,6 +71,23 @@ def _of_siglip2(
     }
 
 
+def _of_open_clip(
+    embed: int, side: int, layers: int, width: int, patch: int, head: int, mlp: int | None,
+    text: int, text_layers: int,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "embed_dim": embed,
+        "image_resolution": side,
+        "vision_layers": layers,
+        "vision_width": width,
+        "vision_patch_size": patch,
+        "text_width": text,
+        "text_layers": text_layers,
+        "vision_head_width": head,
+        "vision_mlp_width": mlp,
+    }
+
+
 def _fields(image: tuple[int, int, int, int, int], text: tuple[int, int, int]) -> dict[str, Any]:
     """What both have: layers, width, heads, patch and side; width, layers and positions."""
     layers, width, heads, patch, side = image
@@ -81,3 +108,5 @@ def _fields(image: tuple[int, int, int, int, int], text: tuple[int, int, int]) -
 PE_CORE = {name: _of_pe_core(*sizes) for name, sizes in _PE_CORE.items()}
 SIGLIP2 = {name: _of_siglip2(*sizes) for name, sizes in _SIGLIP2.items()}
 OTHERS = PE_CORE | SIGLIP2
+# the same of open_clip's, whose activation is that of the weights
+OPEN_CLIP_SIZES = {name: _of_open_clip(*sizes) for name, sizes in _OPEN_CLIP.items()}

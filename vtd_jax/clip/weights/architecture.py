@@ -6,7 +6,7 @@ from typing import Any
 
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.weights.files import SOURCES
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 
 _BLOCK = r"transformer\.resblocks\.\d+\.(attn|ln_1|ln_2|mlp)\."
 _OPENAI = re.compile(
@@ -22,7 +22,7 @@ def check_architecture(config: CLIPConfig, expected: str, where: str) -> None:
     if expected and config.architecture != expected:
         raise UserError(
             f"{where}: a CLIP {config.architecture}, the run's clip.architecture is {expected!r}: "
-            "give that checkpoint, or set clip.architecture to what this one is"
+            f"give that checkpoint, or set {setting('clip.architecture', config.architecture)}"
         )
 
 

@@ -81,8 +81,8 @@ def open_weights(
             name = meant(str(path))
             # a `Path` and what begins with ./ are never names
             how = " (a text, no Path and without ./)" if name == str(path) else ""
-            instead = f"; did you mean the name {name}{how}?" if name else ""
-            raise UserError(f"{path}: no such file or folder{instead}. {sources}")
+            instead = f"; did you mean the name {name}{how}?" if name else "."
+            raise UserError(f"{path}: no such file or folder{instead} {sources}")
         if path.name.endswith(".index.json"):
             return _open_shards(path, stack)
         with open_regular(path, "checkpoint") as file:

@@ -29,7 +29,7 @@ from vtd_jax.clip.weights.checkpoints import DTYPES, load_clip
 from vtd_jax.clip.weights.params import LOGIT_SCALE_OVERFLOW, check_logit_scale
 from vtd_jax.clip.weights.safetensors_files import open_safetensors, safetensors_metadata
 from vtd_jax.console.consent import found_in
-from vtd_jax.errors import UserError, function
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.fields import build
 from vtd_jax.files import replacing
 from vtd_jax.finite import check_finite
@@ -262,7 +262,8 @@ def fill_tuned(model: VTDCLIP, path: str | os.PathLike, info: TunedInfo) -> None
     if info.preprocess != model.preprocess:
         raise UserError(
             f"{path}: was learnt on frames of preprocess={info.preprocess}, here it is "
-            f"{model.preprocess}; set data.preprocess={info.preprocess}"
+            f"{model.preprocess}; set "
+            f"{setting('data.preprocess', info.preprocess)}"
         )
     with contextlib.ExitStack() as stack:
         file = open_safetensors(Path(path), stack)

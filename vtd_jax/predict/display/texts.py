@@ -38,9 +38,15 @@ def one_line(result: "Prediction | Timeline") -> str:
     return f"<{type(result).__name__} {_file(result.video)}: {best}>"
 
 
+def frames_taken(count: int, total: int) -> str:
+    """How many frames of a video were looked at; a short one gives some several times."""
+    frames = f"{total:,} {'frame' if total == 1 else 'frames'}"
+    return f"{count} of {frames}" if count <= total else f"{frames}, repeated to {count}"
+
+
 def prediction_lines(result: "Prediction") -> list[str]:
     """The video and its best labels."""
-    about = f"{len(result.indices)} of {result.total:,} frames"
+    about = frames_taken(len(result.indices), result.total)
     if result.duration is not None:
         about += f", {clock(result.duration, tenths=True)}"
     return [f"{_file(result.video)}: {about}", *_best(result), *_noted(result.note)]

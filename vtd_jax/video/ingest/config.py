@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import tensorflow_datasets as tfds
 
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
+from vtd_jax.printable import brief
 from vtd_jax.video.ingest import encode
 
 BENCHMARKS = ("hmdb51", "ucf101", "ssv2", "kinetics400")
@@ -64,26 +65,31 @@ class BuildConfig(tfds.core.BuilderConfig):
         for name, allowed in choices.items():
             value = getattr(self, name)
             if value not in allowed:
-                raise UserError(f"{name}={value!r}: expected one of {', '.join(allowed)}")
+                raise UserError(f"{setting(name, value)}: expected one of {', '.join(allowed)}")
         if self.max_frames and self.storage == "video":
             raise UserError(
-                f"max_frames={self.max_frames}: only storage=jpeg can keep fewer frames"
+                f"{setting('max_frames', self.max_frames)}: only {setting('storage', 'jpeg')} can "
+                "keep fewer frames"
             )
         if self.storage == "video" and self.short_side != 256:
-            raise UserError(f"short_side={self.short_side}: only storage=jpeg scales frames")
+            raise UserError(
+                f"{setting('short_side', self.short_side)}: only {setting('storage', 'jpeg')} "
+                "scales frames"
+            )
         for name, low in (("short_side", 1), ("max_frames", 0), ("workers", 0), ("seed", 0)):
             if getattr(self, name) < low:
-                raise UserError(f"{name}={getattr(self, name)}: expected {low} or more")
+                raise UserError(f"{setting(name, getattr(self, name))}: expected {low} or more")
         if self.holdout and (self.dataset != "video_folder" or self.lists or self.splits):
             raise UserError(
-                f"holdout={self.holdout}: only a plain folder of videos is cut; these lists are "
-                "made already"
+                f"{setting('holdout', self.holdout)}: only a plain folder of videos is cut; "
+                "these lists are made already"
             )
         if self.shard_mb <= 0:
-            raise UserError(f"shard_mb={self.shard_mb}: expected a size above 0")
+            raise UserError(f"{setting('shard_mb', self.shard_mb)}: expected a size above 0")
         if not self.name or self.name.startswith(".") or {"/", "\\"} & set(self.name):
             raise UserError(
-                f"name={self.name!r}: expected a folder name, without slashes or a leading dot"
+                f"{setting('name', brief(self.name))}: expected a folder name, without slashes or "
+                "a leading dot"
             )
 
     def stored(self) -> dict:

@@ -80,7 +80,9 @@ def gather_lists(
     lists += [listed for listed in found if wanted(listed.name)]
     for pattern in config.only:
         if not any(fnmatch(name, pattern) for name in names):
-            raise UserError(f"only={pattern}: no list has this name; there are {', '.join(names)}")
+            raise UserError(
+                f"{setting('only', pattern)}: no list has this name; there are {', '.join(names)}"
+            )
     for listed in lists:
         # classes with the same text would have the same code
         refuse_alike(
@@ -110,7 +112,7 @@ def _given(
 def _folder(config: BuildConfig, source: Path, problems: list[Problem] | None) -> list[VideoList]:
     """The list of a plain folder: list.txt with labels, or class folders; may be held out."""
     if not source.is_dir():
-        raise UserError(f"{source}: there is no such folder; check source")
+        raise UserError(f"{source}: there is no such folder; check {setting('source')}")
     paths = (source / "labels.csv", source / "labels.txt")
     labels = next(filter(Path.is_file, paths), None)
     if labels is not None and (source / "list.txt").is_file():

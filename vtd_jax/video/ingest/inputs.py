@@ -67,7 +67,8 @@ class Inputs:
         self.video_dir = Path(config.video_dir or self.source)
         if not self.video_dir.is_dir():
             raise UserError(
-                f"{self.video_dir}: there is no such folder of videos; check video_dir and source"
+                f"{self.video_dir}: there is no such folder of videos; check "
+                f"{setting('video_dir' if config.video_dir else 'source')}"
             )
         self.problems: list[Problem] = []
         self.class_names: list[str] = []

@@ -29,6 +29,18 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
       UserError: nothing given, nothing there, or a folder or glob without videos; or there are
         only addresses, and none of them can be copied.
     """
+    return [video for video, _ in find_by_source(sources, flag)]
+
+
+def find_by_source(
+    sources: Sequence[str], flag: str = "sources", *, may_be_empty: bool = False
+) -> list[tuple[Path, str]]:
+    """As `find_videos`, each video with the first source that has it; walks each folder once.
+
+    Args:
+      sources, flag: as for `find_videos`.
+      may_be_empty: whether folders may have no videos; they must exist.
+    """
     if not sources:
         raise UserError(
             f"{flag}: none given, expected a video file, a folder of videos, or a glob such as "
@@ -36,25 +48,26 @@ def find_videos(sources: Sequence[str], flag: str = "sources") -> list[Path]:
         )
     addresses = [source for source in sources if is_address(source)]
     copies = dict(zip(addresses, fetched(addresses)))
-    found: dict[Path, Path] = {}
+    found: dict[Path, tuple[Path, str]] = {}
     for source in sources:
-        for video in copies[source] if source in copies else _videos(source, flag):
+        for video in copies[source] if source in copies else _videos(source, flag, may_be_empty):
             # one file by two spellings of its path is one video; the first spelling stays
-            found.setdefault(Path(os.path.realpath(video.parent), video.name), video)
+            found.setdefault(Path(os.path.realpath(video.parent), video.name), (video, source))
     videos = list(found.values())
-    if all(map(missing, videos)):
+    lacking = [video for video, _ in videos if missing(video)]
+    if lacking and len(lacking) == len(videos):
         more = f" (the first of {len(videos)} that cannot be copied)" if len(videos) > 1 else ""
-        raise UserError(missing(videos[0]) + more)
+        raise UserError(missing(lacking[0]) + more)
     return videos
 
 
-def _videos(source: str, flag: str) -> list[Path]:
+def _videos(source: str, flag: str, may_be_empty: bool) -> list[Path]:
     if not source:
         # an unset shell variable would otherwise mean the current folder
         raise UserError(f"{flag}=: is empty, expected a file, a folder or a glob")
     path = Path(source)
     if os.path.isdir(path):
-        return _in_folder(path, f"{flag}={source}")
+        return videos_in(path) if may_be_empty else _in_folder(path, f"{flag}={source}")
     if os.path.exists(path):
         return [path]
     # after `exists`: a file may be called [1].mp4

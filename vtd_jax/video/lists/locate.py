@@ -9,7 +9,8 @@ from pathlib import Path, PurePosixPath
 
 from vtd_jax.errors import UserError
 from vtd_jax.files import folded
-from vtd_jax.printable import listed
+from vtd_jax.printable import listed, printable
+from vtd_jax.terminal import counted, warn
 from vtd_jax.texts import quoted_pair
 from vtd_jax.video.lists.catalog import Entry, VideoList, spoken
 from vtd_jax.video.suffixes import is_video
@@ -202,7 +203,7 @@ def class_folders(video_dir: Path) -> VideoList:
 
     Args:
       video_dir: the folder of the class folders; videos that lie in it directly belong to no class
-        and are left out.
+        and are left out, with a warning.
 
     Returns:
       A list named after the folder, sorted by class and path, with the folders' names as they are.
@@ -210,7 +211,8 @@ def class_folders(video_dir: Path) -> VideoList:
     Raises:
       UserError: if no folder in it holds a video, or two folders' names read the same to CLIP.
     """
-    files = [file for file in VideoIndex(video_dir).files() if "/" in file]
+    found = VideoIndex(video_dir).files()
+    files = [file for file in found if "/" in file]
     names = sorted({file.split("/", 1)[0] for file in files})
     if not names:
         raise UserError(
@@ -224,6 +226,12 @@ def class_folders(video_dir: Path) -> VideoList:
             raise UserError(
                 f"{video_dir}: folders {other} and {name} name the same class; merge them"
             )
+    if loose := [printable(file) for file in found if "/" not in file]:
+        lie, are = ("lies", "is") if len(loose) == 1 else ("lie", "are")
+        warn(
+            f"{video_dir}: {counted(len(loose), 'video')} {lie} outside the class folders and "
+            f"{are} left out: {listed(loose, 3)}; move each into the folder of its class"
+        )
     place = {name: index for index, name in enumerate(names)}
     entries = sorted(
         (Entry(file, place[file.split("/", 1)[0]], 0) for file in files),

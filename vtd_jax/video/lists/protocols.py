@@ -134,7 +134,9 @@ def held_out(listed: VideoList, share: float, seed: int) -> list[VideoList]:
       UserError: for a share that is not between 0 and 1, or a class with a single video.
     """
     if not 0 < share < 1:
-        raise UserError(f"holdout={share}: expected a share between 0 and 1, such as 0.2")
+        raise UserError(
+            f"{setting('holdout', share)}: expected a share between 0 and 1, such as 0.2"
+        )
     classes: dict[int, list[Entry]] = {}
     for entry in listed.entries:
         classes.setdefault(entry.label, []).append(entry)

@@ -45,6 +45,7 @@ def test_a_folder_of_hugging_face(folder):
     assert float(clip.logit_bias[...]) == STATE["logit_bias"]
 
 
+@pytest.mark.slow
 def test_a_tokenizer_as_it_is_published(folder):
     padding = dict(
         strategy={"Fixed": 64}, direction="Right", pad_to_multiple_of=None, pad_id=0,

@@ -4,19 +4,14 @@ import math
 from typing import NamedTuple
 
 from vtd_jax.clip.config import CLIPConfig
-from vtd_jax.clip.towers.published import PE_CORE, SIGLIP2
+from vtd_jax.clip.towers.published import OPEN_CLIP_SIZES, PE_CORE, SIGLIP2
 from vtd_jax.clip.weights.tensor_names import tensor_shapes
 
 _OPENAI = (
     "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px", "RN50", "RN101", "RN50x4", "RN50x16",
     "RN50x64",
 )  # fmt: skip
-# open_clip's sizes that OpenAI has not: embedding, image tower and its heads and MLP, text tower
-_OPEN_CLIP = {
-    "ViT-H/14": (1024, 32, 1280, 80, None, 1024, 24),
-    "ViT-g/14": (1024, 40, 1408, 88, 6144, 1024, 24),
-    "ViT-bigG/14": (1280, 48, 1664, 104, 8192, 1280, 32),
-}
+_OPEN_CLIP = {"ViT-H/14": "ViT-H-14", "ViT-g/14": "ViT-g-14", "ViT-bigG/14": "ViT-bigG-14"}
 
 
 class Encoder(NamedTuple):
@@ -47,11 +42,8 @@ def encoders() -> list[Encoder]:
     """All published sizes that are tested, those of OpenAI first."""
     openai = "OpenAI's `.pt`, Hugging Face, open_clip"
     rows = [_row(name, CLIPConfig.named(name), openai) for name in _OPENAI]
-    for name, (embed, layers, width, head, mlp, text, text_layers) in _OPEN_CLIP.items():
-        config = CLIPConfig(
-            embed, 224, layers, width, 14, text, text_layers=text_layers, activation="gelu",
-            vision_head_width=head, vision_mlp_width=mlp,
-        )  # fmt: skip
+    for name, own in _OPEN_CLIP.items():
+        config = CLIPConfig(**OPEN_CLIP_SIZES[own], activation="gelu")
         rows.append(_row(name, config, "Hugging Face, open_clip"))
     rows += [_row(name, CLIPConfig.named(name), "Meta's `.pt`, open_clip") for name in PE_CORE]
     return rows + [_row(name, CLIPConfig.named(name), "Hugging Face") for name in SIGLIP2]
