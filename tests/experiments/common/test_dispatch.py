@@ -128,11 +128,9 @@ def test_messages_and_records_name_the_command_as_it_was_started(tmp_path):
     folder = tmp_path / "none"
     flags = f"--data_dir={folder}", f"--workdir={tmp_path}/w", "--clip=tiny"
     done = _said("reproduce", "--table=few_shot", *flags)
-    assert done[::2] == (
-        2,
-        f"error: --data_dir={folder}: no such folder; make records with vtd build-data "
-        f"--dataset=NAME --source=DOWNLOADED --data_dir={folder}\n",
-    )
+    cure = f"vtd build-data --dataset=NAME --source=DOWNLOADED --data_dir={folder}"
+    expected = f"error: --data_dir={folder}: no such folder; make records with {cure}\n"
+    assert done[::2] == (2, expected)
     status, _, errors = _said("train", f"--workdir={tmp_path}/w")
     assert (status, errors) == (
         2,
