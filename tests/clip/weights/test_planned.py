@@ -95,6 +95,9 @@ def test_weights_whose_name_says_no_sizes_are_downloaded_where_that_is_allowed(t
     path = tmp_path / "clip.safetensors"
     save_clip(path, SMALL, random_state(SMALL))
     hub.add("org/model", {"model.safetensors": path.read_bytes()})
+    with pytest.raises(UserError, match="its name does not say its sizes"):
+        planned_config("hf:org/model", download=False)
+    assert hub.requests == []
     assert planned_config("hf:org/model") == (SMALL, True)
     assert hub.gets("/lfs/") == 1
     hub.requests.clear()

@@ -26,7 +26,11 @@ _SIGLIP2_SIZES = {"B": "base", "L": "large", "SO400M": "so400m", "g": "giant-opt
 
 
 def planned_config(
-    source: str | os.PathLike, *, activation: str | None = None, head_width: int | None = None
+    source: str | os.PathLike,
+    *,
+    activation: str | None = None,
+    head_width: int | None = None,
+    download: bool | None = None,
 ) -> tuple[CLIPConfig, bool]:
     """The configuration of a CLIP, without its tensors.
 
@@ -35,6 +39,7 @@ def planned_config(
 
     Args:
       source, activation, head_width: as for `read_checkpoint`.
+      download: False makes no request in any case.
 
     Returns:
       The configuration, and whether the weights are on this machine. Where they are it is that of
@@ -50,7 +55,7 @@ def planned_config(
         return read_config(source, **asked, download=False), True
     config = config_of_name(os.fspath(source))
     if config is None:
-        if answer():
+        if download is not False and answer():
             return read_config(source, **asked), True
         raise UserError(
             f"{source}: not on this machine, and its name does not say its sizes; get it with "
