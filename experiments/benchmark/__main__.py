@@ -53,6 +53,7 @@ from experiments.common.number_lists import whole_numbers
 from vtd_jax.backend import check_backend
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.installed.extras import need
 from vtd_jax.output_checks import Output, check_outputs, is_measurement
 from vtd_jax.terminal import counted, log
 
@@ -232,6 +233,10 @@ def of_programs(count: int) -> Callable[[], dict[str, Any]]:
     if _SCALING.value:
         run.check_scaling(_SCALING.value)
         return partial(run.scaling, options, dtypes, _SCALING.value)
+    if _INPUT.value:
+        # the records come last, after minutes
+        for module in ("tensorflow_datasets", "array_record", "grain"):
+            need(module, "the input side, which --noinput leaves out,")
     return partial(
         run.compare, options, dtypes, plain=_PLAIN.value, torch=_TORCH.value, start=_START.value,
         pipelines=_INPUT.value, data_dir=_DATA_DIR.value, records=_RECORDS.value,

@@ -63,11 +63,6 @@ def spelled(name: str) -> str:
     return f"vtd {dashed(name)}" if _by_vtd else f"python -m experiments.{name}"
 
 
-def mention(name: str) -> str:
-    """A command in a sentence: `experiments.build_data`, or `vtd build-data`."""
-    return spelled(name).removeprefix("python -m ")
-
-
 def line() -> str:
     """The command line of the running command, for a record of what was run.
 

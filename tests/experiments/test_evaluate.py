@@ -171,7 +171,7 @@ def test_files_that_cannot_be_evaluated(folder, tmp_path):
         (
             "no.safetensors",
             [],
-            "no.safetensors: no such file, expected what experiments.export wrote",
+            "no.safetensors: no such file, expected what python -m experiments.export wrote",
         ),
     ):
         refused = small_run.command("evaluate", f"--checkpoint={tmp_path / name}", workdir, *flags)

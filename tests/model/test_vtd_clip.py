@@ -194,7 +194,7 @@ def test_bad_settings_name_the_field(change, message):
 def test_a_resnet_takes_no_visual_prompts():
     config = CLIPConfig(32, 32, (1, 1, 1, 1), 32, None, 64, text_layers=2)
     clip = clip_from_state(config, random_state(config))
-    with pytest.raises(UserError, match=r"takes no visual prompts; set model\.visual_prompts=0"):
+    with pytest.raises(UserError, match=r"takes no visual prompts; set `model\.visual_prompts=0"):
         VTDCLIP(clip, SETTINGS, rngs=nnx.Rngs(0))
     model = VTDCLIP(
         clip, dataclasses.replace(SETTINGS, visual_prompts=0, visual_depth=0), rngs=nnx.Rngs(0)

@@ -121,7 +121,7 @@ def check_source(
     # what is no CLIP, as a run or a tuned file, is known when it is loaded
     with contextlib.suppress(UserError):
         asked = {name: settings.get(name) for name in ("activation", "head_width")}
-        width = planned_config(source, **asked)[0].embed_dim
+        width = planned_config(source, **asked, download=False)[0].embed_dim
         if width != contents.width:
             why = f"its features have {width} numbers, there {contents.width}"
     if why:

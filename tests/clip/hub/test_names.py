@@ -148,6 +148,8 @@ def test_openais_table_has_the_sizes_of_our_architectures(name):
         ("vit-b/16", "ViT-B/16"),
         ("ViT-B/16 ", "ViT-B/16"),
         ("OPENAI:vit-b/16", "ViT-B/16"),
+        ("ViT-B/17", "ViT-B/16"),
+        ("ViT-L/14@448px", "ViT-L/14@336px"),
         ("HF:org/n", "hf:org/n"),
         ("open-clip:ViT-B-16/openai", "open_clip:ViT-B-16/openai"),
         ("GS://bucket/x", "gs://bucket/x"),

@@ -74,7 +74,8 @@ def test_large_ones_have_as_many_parameters_as_the_table_says(name, row):
     assert round(sum(map(math.prod, shapes.values())) / 1e6) == known.millions
 
 
-def test_what_is_here_is_read_and_the_rest_needs_a_name_that_says_it(tmp_path):
+def test_what_is_here_is_read_and_the_rest_needs_a_name_that_says_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("VTD_JAX_DOWNLOAD")
     save_clip(tmp_path / "clip.safetensors", SMALL, random_state(SMALL))
     assert planned_config(str(tmp_path / "clip.safetensors")) == (SMALL, True)
     for name in ("hf:org/model", "hf:openai/clip-vit-base-patch16/some.bin", "gs://bucket/a.pt"):
@@ -88,6 +89,18 @@ def test_what_is_here_is_read_and_the_rest_needs_a_name_that_says_it(tmp_path):
     }.items():
         with pytest.raises(UserError, match=said):
             planned_config(name)
+
+
+def test_weights_whose_name_says_no_sizes_are_downloaded_where_that_is_allowed(tmp_path, hub):
+    path = tmp_path / "clip.safetensors"
+    save_clip(path, SMALL, random_state(SMALL))
+    hub.add("org/model", {"model.safetensors": path.read_bytes()})
+    with pytest.raises(UserError, match="its name does not say its sizes"):
+        planned_config("hf:org/model", download=False)
+    assert hub.requests == []
+    assert planned_config("hf:org/model") == (SMALL, True)
+    assert hub.gets("/lfs/") == 1
+    hub.requests.clear()
 
 
 def test_what_is_given_beside_a_name_counts():

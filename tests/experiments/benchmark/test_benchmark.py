@@ -134,6 +134,19 @@ def test_bad_arguments(arguments, message):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_what_the_input_side_needs_is_missed_before_anything_is_measured():
+    code = (
+        "import importlib.util as u, runpy, sys; find = u.find_spec; sys.argv = ['benchmark'];"
+        "u.find_spec = lambda name, *more: find(name, *more) if name != 'grain' else None;"
+        "runpy.run_module('experiments.benchmark', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: the input side, which --noinput leaves out, needs grain: pip install "
+    )
+
+
 def test_a_bare_machine_runs_it_to_the_end(tmp_path):
     allowed = bare_machine.modules_of("jax", "flax", "optax", "numpy")
     assert {"jax", "flax", "absl", "orbax"} <= allowed

@@ -128,10 +128,9 @@ def test_messages_and_records_name_the_command_as_it_was_started(tmp_path):
     folder = tmp_path / "none"
     flags = f"--data_dir={folder}", f"--workdir={tmp_path}/w", "--clip=tiny"
     done = _said("reproduce", "--table=few_shot", *flags)
-    assert done[::2] == (
-        2,
-        f"error: --data_dir={folder}: no such folder; make records with vtd build-data\n",
-    )
+    cure = f"vtd build-data --dataset=NAME --source=DOWNLOADED --data_dir={folder}"
+    expected = f"error: --data_dir={folder}: no such folder; make records with {cure}\n"
+    assert done[::2] == (2, expected)
     status, _, errors = _said("train", f"--workdir={tmp_path}/w")
     assert (status, errors) == (
         2,
@@ -145,7 +144,7 @@ def test_help_in_errors_is_respelled():
 
 
 def test_texts_are_respelled(by_vtd):
-    assert program.spelled("build_data") == program.mention("build_data") == "vtd build-data"
+    assert program.spelled("build_data") == "vtd build-data"
     assert program.config("scenes:few_shot") == "scenes:few_shot"
     text = "`python -m experiments.build_data` or experiments.train, experiments.common.cli"
     assert program.respelled(text) == "`vtd build-data` or vtd train, experiments.common.cli"
@@ -156,7 +155,7 @@ def test_texts_are_respelled(by_vtd):
 def test_texts_stay_where_python_started_the_module():
     text = "python -m experiments.train --config=experiments/configs/few_shot.py:hmdb51"
     assert program.respelled(text) == text
-    assert program.mention("train") == "experiments.train"
+    assert program.spelled("train") == "python -m experiments.train"
     assert program.config("scenes:few_shot") == "experiments/configs/scenes.py:few_shot"
 
 

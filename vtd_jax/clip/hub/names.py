@@ -1,5 +1,6 @@
 """Names of weights: which texts are names, and which are paths."""
 
+import difflib
 import os
 import re
 from pathlib import Path
@@ -149,6 +150,10 @@ def meant(text: str) -> str:
     if store := _STORE.fullmatch(text):
         return f"{store[1].casefold()}://{store[2]}"
     parts = text.split("/")
+    # a size of OpenAI's that there is not: no organisation is called ViT-B
+    if _letters(parts[0]) in {_letters(name.partition("/")[0]) for name in OPENAI if "/" in name}:
+        near = {_letters(name): name for name in OPENAI}
+        return near[difflib.get_close_matches(plain, near, n=1, cutoff=0.0)[0]]
     if text.startswith(("hf.co/", "huggingface.co/")):
         parts = parts[1:]
     is_repository = len(parts) == 2 and all(_PART.fullmatch(part) for part in parts)

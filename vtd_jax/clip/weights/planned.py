@@ -19,33 +19,44 @@ from vtd_jax.clip.hub.open_clip import OPEN_CLIP, row_of
 from vtd_jax.clip.hub.resolve import held
 from vtd_jax.clip.towers.published import OPEN_CLIP_SIZES, PE_CORE, SIGLIP2
 from vtd_jax.clip.weights.checkpoints import read_config
+from vtd_jax.console.consent import answer
 from vtd_jax.errors import UserError, function
 
 _SIGLIP2_SIZES = {"B": "base", "L": "large", "SO400M": "so400m", "g": "giant-opt"}
 
 
 def planned_config(
-    source: str | os.PathLike, *, activation: str | None = None, head_width: int | None = None
+    source: str | os.PathLike,
+    *,
+    activation: str | None = None,
+    head_width: int | None = None,
+    download: bool | None = None,
 ) -> tuple[CLIPConfig, bool]:
-    """The configuration of a CLIP, without its tensors and without a request.
+    """The configuration of a CLIP, without its tensors.
+
+    No request is made, but for a name that does not say its sizes where downloads are allowed
+    beforehand, as by `--download`: those weights are downloaded.
 
     Args:
       source, activation, head_width: as for `read_checkpoint`.
+      download: False makes no request in any case.
 
     Returns:
       The configuration, and whether the weights are on this machine. Where they are it is that of
       the file, elsewhere that of the published sizes which go with the name.
 
     Raises:
-      UserError: as for `read_checkpoint`; or weights are not on this machine, and their name does
-        not say their sizes.
+      UserError: as for `read_checkpoint`; or weights are not on this machine, their name does not
+        say their sizes, and nobody allowed a download.
     """
+    asked = {"activation": activation, "head_width": head_width}
     if not is_name(source) or held(source) is not None:
         # what is not there and no name is an error here
-        asked = {"activation": activation, "head_width": head_width}
         return read_config(source, **asked, download=False), True
     config = config_of_name(os.fspath(source))
     if config is None:
+        if download is not False and answer():
+            return read_config(source, **asked), True
         raise UserError(
             f"{source}: not on this machine, and its name does not say its sizes; get it with "
             f"{function('refreshed')} {source}, or give a name of the same sizes, as ViT-B/16"
