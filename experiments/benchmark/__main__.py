@@ -9,6 +9,7 @@ Examples:
   python -m experiments.benchmark --what=readers --videos=my/videos --clips=7 --out=readers.json
   python -m experiments.benchmark --what=predict --architecture=ViT-B/32 --videos=my/videos
   python -m experiments.benchmark --what=vocabulary --words=100000 --frames=16 --rounds=9
+  python -m experiments.benchmark --what=app --out=app.json
 
 All jobs run in turn in every round, so ratios hold where absolute times drift. What is measured and
 how to read it: the page "Benchmark" of the documentation.
@@ -23,23 +24,24 @@ training step in every way of attention, recomputation and layers that the devic
 plain JAX and PyTorch (compiled on a GPU), within --minutes, compiling included. Measured times
 stand beside the compiler's estimate. Needs nothing but jax, flax, optax and numpy.
 
---what=readers: clips a second on one core. The clips of a folder (rendered ones without --videos)
-are re-encoded at the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short
-side 256, centre crop 224, uint8. decord is measured if it is installed.
+--what=readers: clips a second on one core. Clips (of --videos, or rendered ones) are re-encoded at
+the sizes of Kinetics, UCF101 and Something-Something, then read: T frames, short side 256, centre
+crop 224, uint8. decord is measured if it is installed.
 
 --what=predict: the decoder alone, the image tower alone, and both as a stream of predictions has
 them, on --clips clips (of --videos, which come again and again, or rendered ones), and on a single
 clip. Every file is also read by its index and in full.
 
 --what=vocabulary: the search against the one matrix product that it contains, on seeded random
-vectors. The vocabulary is also read from a
-file (--words × --width × 4 bytes in --folder), as one larger than memory would be. Before anything
-is timed, the words found are compared with those of the plain computation.
+vectors. The vocabulary is also read from a file (--words × --width × 4 bytes in --folder), as one
+larger than memory would be. Before anything is timed, the words found are compared with those of
+the plain computation.
+
+--what=app: edits of labels as `vtd app` answers them, against Predictor.explain of the same video.
 """
 
 import datetime
 import json
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,7 +63,7 @@ flags.adopt_module_key_flags(limit_flags)
 # what is measured -> frames of a clip, or at once, where none are given
 _DEFAULT_FRAMES = {
     "programs": (16,), "device": (), "readers": (16, 32), "vocabulary": (16, 128),
-    "predict": (16,),
+    "predict": (16,), "app": (16,),
 }  # fmt: skip
 _WHAT = flags.DEFINE_enum("what", "programs", list(_DEFAULT_FRAMES), "what is measured")
 _FRAMES = flags.DEFINE_list(
@@ -144,6 +146,7 @@ _OWN = {
     "readers": (_VIDEOS, _CLIPS, _SECONDS),
     "predict": (_ARCHITECTURE, _CLASSES, _PROMPTS, _DEPTH, _DTYPE, _VIDEOS, _CLIPS, _ONE_BY_ONE),
     "vocabulary": (_WORDS, _WIDTH, _ENCODED, _FOLDER),
+    "app": (_ARCHITECTURE,),
 }  # fmt: skip
 
 
@@ -177,7 +180,7 @@ def frames() -> Sequence[int]:
         return _DEFAULT_FRAMES[_WHAT.value]
     expected = "whole numbers from 1 on, such as 16,32"
     found = whole_numbers("frames", _FRAMES.value, expected, least=1, repeats=True)
-    if _WHAT.value in ("programs", "device", "predict") and len(found) > 1:
+    if _WHAT.value in ("programs", "device", "predict", "app") and len(found) > 1:
         more = "; --scaling=frames measures several" if _WHAT.value == "programs" else ""
         raise UserError(
             f"--frames={','.join(_FRAMES.value)}: expected one number for "
@@ -215,17 +218,25 @@ def measurement() -> Callable[[], dict[str, Any]]:
         raise UserError(f"--torch: {INSTALL}")
     if _WHAT.value == "predict":
         return of_predict(counts[0])
-    if _WHAT.value == "device":
-        return of_device(counts[0] if counts else None)
-    return of_programs(counts[0])
+    if _WHAT.value == "app":
+        check_backend()
+        need("starlette", "--what=app")
+        from experiments.benchmark.app import edits
+
+        return partial(edits.compare, _ARCHITECTURE.value, counts[0], _ROUNDS.value)
+    return (
+        of_device(counts[0] if counts else None)
+        if _WHAT.value == "device"
+        else of_programs(counts[0])
+    )
 
 
 def of_programs(count: int) -> Callable[[], dict[str, Any]]:
     """`measurement` of programs, with `count` frames a clip."""
     from experiments.benchmark import run
-    from experiments.benchmark.setting import Options
+    from experiments.benchmark.setting import Options, known_dtypes
 
-    dtypes = _dtypes()
+    dtypes = known_dtypes(_DTYPE.value)
     options = Options(
         _ARCHITECTURE.value, count, _BATCH.value, _CLASSES.value,
         _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
@@ -248,16 +259,14 @@ def of_device(images: int | None) -> Callable[[], dict[str, Any]]:
     from experiments.benchmark.device import run
     from experiments.benchmark.setting import Options
 
-    dtypes = _dtypes() if flags.FLAGS[_DTYPE.name].present else ["bfloat16"]
-    if len(dtypes) > 1:
-        raise UserError(f"--dtype={','.join(dtypes)}: expected one for --what=device")
+    dtype = _dtype("bfloat16")
     options = Options(
         _ARCHITECTURE.value, 1, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value,
         stand_in=True,
     )  # fmt: skip
     return partial(
         run.compare,
-        options, dtypes[0], images=images, minutes=_MINUTES.value, torch=_TORCH.value,
+        options, dtype, images=images, minutes=_MINUTES.value, torch=_TORCH.value,
     )  # fmt: skip
 
 
@@ -267,15 +276,13 @@ def of_predict(count: int) -> Callable[[], dict[str, Any]]:
     from experiments.benchmark.predict import stream
     from experiments.benchmark.setting import Options
 
-    dtypes = _dtypes() if flags.FLAGS[_DTYPE.name].present else ["float32"]
-    if len(dtypes) > 1:
-        raise UserError(f"--dtype={','.join(dtypes)}: expected one for --what=predict")
+    dtype = _dtype("float32")
     options = Options(
         _ARCHITECTURE.value, count, 1, _CLASSES.value, _PROMPTS.value, _DEPTH.value, _ROUNDS.value
     )
     folder = None if _VIDEOS.value is None else Path(_VIDEOS.value)
     clips = _CLIPS.value or 64
-    return partial(stream.compare, options, dtypes[0], folder, clips, one_by_one=_ONE_BY_ONE.value)
+    return partial(stream.compare, options, dtype, folder, clips, one_by_one=_ONE_BY_ONE.value)
 
 
 def opening() -> str:
@@ -292,27 +299,28 @@ def opening() -> str:
         "readers": f"readers of video files on one core, {clips}",
         "predict": f"predictions of {counted(_CLIPS.value or 64, 'clip')} with {model}, {clips}",
         "vocabulary": f"the search for words among {_WORDS.value:,}, {many} frames at once",
+        "app": f"answers of `vtd app` with {model}, {clips}",
     }[_WHAT.value]
     if _SCALING.value:
         about = f"how programs of {model} scale with {', '.join(_SCALING.value)}"
     time = "if it is long, how long is logged after the first round"
     if _WHAT.value == "device":
         time = f"at most {_MINUTES.value:g} minutes"
-    affinity = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    from experiments.benchmark.timing import cores
+
     return (
         f"measuring {about}, in {counted(_ROUNDS.value, 'round')}, on the devices that JAX finds "
-        f"and {counted(len(affinity(0)), 'core')}; {time}, and tables come at the end"
+        f"and {counted(len(cores()), 'core')}; {time}, and tables come at the end"
     )
 
 
-def _dtypes() -> list[str]:
-    from experiments.benchmark.setting import DTYPES
+def _dtype(default: str) -> str:
+    from experiments.benchmark.setting import known_dtypes
 
-    if unknown := set(_DTYPE.value) - set(DTYPES) or (not _DTYPE.value and {""}):
-        raise UserError(
-            f"--dtype: {', '.join(sorted(unknown))!r}, expected some of {', '.join(DTYPES)}"
-        )
-    return _DTYPE.value
+    dtypes = known_dtypes(_DTYPE.value) if flags.FLAGS[_DTYPE.name].present else [default]
+    if len(dtypes) > 1:
+        raise UserError(f"--dtype={','.join(dtypes)}: expected one for --what={_WHAT.value}")
+    return dtypes[0]
 
 
 def main() -> str:

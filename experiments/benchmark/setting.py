@@ -88,6 +88,19 @@ class Options:
         return Setting(config, settings, self.frames, self.batch, tokens)
 
 
+def known_dtypes(given: list[str]) -> list[str]:
+    """The value of --dtype.
+
+    Raises:
+      UserError: none, or not all of them are `DTYPES`.
+    """
+    if unknown := set(given) - set(DTYPES) or (not given and {""}):
+        raise UserError(
+            f"--dtype: {', '.join(sorted(unknown))!r}, expected some of {', '.join(DTYPES)}"
+        )
+    return given
+
+
 def has_torch() -> bool:
     """Whether PyTorch's side can run here."""
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))

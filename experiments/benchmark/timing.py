@@ -169,7 +169,7 @@ def machine() -> dict[str, Any]:
         "device": f"{jax.device_count()} × {device.device_kind}",
         "platform": device.platform,
         "processor": processor(),
-        "cores": len(_cores()),
+        "cores": len(cores()),
         "python": platform.python_version(),
         **{name: found for name in VERSIONS if (found := _version(name))},
     }
@@ -182,7 +182,8 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _cores() -> set[int]:
+def cores() -> set[int]:
+    """The cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))

@@ -131,7 +131,7 @@ class Service:
         self.close()
 
     def page_data(self) -> dict[str, Any]:
-        """What the page knows from the start; see docs/app-contract.md."""
+        """What the page knows from the start."""
         folder = self.videos.folder
         main, *others = [one.predictor for one in self._models]
         return {
