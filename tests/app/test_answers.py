@@ -21,7 +21,6 @@ from vtd_jax.video.clip import frames_at, read_clip
 
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 SETTINGS = [
-    {},
     {"top_n": 3},
     {"top_n": 40},
     {"top_n": 3, "ties": "release"},
@@ -71,7 +70,9 @@ def noise() -> np.ndarray:
     return coarse.repeat(8, axis=1).repeat(8, axis=2)
 
 
-@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize(
+    "settings", [{}, *(pytest.param(one, marks=pytest.mark.slow) for one in SETTINGS)], ids=str
+)
 @pytest.mark.parametrize("words", [None, WORDS], ids=["labels", "words"])
 def test_an_answer_is_what_the_predictor_explains(noise, settings, words):
     predictor = predictor_of(small_model(**settings))
@@ -79,6 +80,7 @@ def test_an_answer_is_what_the_predictor_explains(noise, settings, words):
     check_same(answered(predictor, noise, texts_of(predictor, LABELS, words)), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("labels", [LABELS[:1], LABELS[:2], WORDS], ids=len)
 def test_answers_for_any_number_of_labels_and_frames(noise, labels):
     predictor = predictor_of(small_model())
@@ -98,6 +100,7 @@ def test_a_temperature_is_that_of_a_model_with_it(noise):
     assert np.abs(found.confidence - own.confidence).max() > 0.05
 
 
+@pytest.mark.slow
 def test_equal_frames_tie_as_the_model_does():
     still = np.full((6, 32, 32, 3), 90, np.uint8)
     for ties in ("frames", "release"):
@@ -121,7 +124,13 @@ def moments_of(predictor, path, plan) -> Moments:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"top_n": 2}, {**NONE, "pooling": "softmax_mean"}], ids=str
+    "settings",
+    [
+        {},
+        pytest.param({"top_n": 2}, marks=pytest.mark.slow),
+        pytest.param({**NONE, "pooling": "softmax_mean"}, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_a_timeline_is_the_predictors(tmp_path, settings):
     path = make_video(tmp_path / "long.mp4", 60, rate=10)

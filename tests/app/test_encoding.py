@@ -99,6 +99,7 @@ def test_features_are_those_of_the_predictor(start, predictor, folder):
     assert found.clip.name == "one.mp4"
 
 
+@pytest.mark.slow
 def test_models_side_by_side_see_the_same_frames(start, folder):
     tuned = small_predictor()
     other = small_predictor(normalization="clip", visual_prompts=0, visual_depth=0)
@@ -163,6 +164,7 @@ def test_cancelling_frees_the_worker(start):
     assert kept.get(first.job.wanted.keys[0]) is None
 
 
+@pytest.mark.slow
 def test_what_waits_is_cancelled_too(start):
     encoder, videos, _ = start(Slow())
     first = encoder.submit(wanted(videos, "one.mp4"))
@@ -175,6 +177,7 @@ def test_what_waits_is_cancelled_too(start):
     assert first.now() == (DONE, {})
 
 
+@pytest.mark.slow
 def test_a_job_of_two_clients_ends_when_both_have_left(start):
     encoder, videos, _ = start(Slow())
     one, other = (encoder.submit(wanted(videos, "one.mp4")) for _ in range(2))
@@ -207,6 +210,7 @@ def test_a_job_that_nobody_listens_to_ends(start):
     assert not videos._used
 
 
+@pytest.mark.slow
 def test_a_page_that_listens_again_keeps_its_job(start):
     encoder, videos, _ = start(Slow(), patience=0.8)
     ticket = encoder.submit(wanted(videos, "one.mp4"))
@@ -221,6 +225,7 @@ def test_a_page_that_listens_again_keeps_its_job(start):
         assert over(ticket)[0] == DONE
 
 
+@pytest.mark.slow
 def test_who_leaves_hears_so_while_others_go_on(start):
     encoder, videos, _ = start(Slow(), patience=0.3)
     one, other = (encoder.submit(wanted(videos, "one.mp4")) for _ in range(2))
@@ -247,6 +252,7 @@ def test_tickets_are_bounded(start, monkeypatch):
     assert encoder.find(tickets[0].id) is tickets[0]
 
 
+@pytest.mark.slow
 def test_a_process_without_work_ends(start, monkeypatch):
     monkeypatch.setattr(encoding, "_IDLE", 0.2)
     encoder, videos, _ = start()
@@ -264,6 +270,7 @@ def test_a_crash_of_the_decoder_is_one_message(start):
     assert over(jobs[1])[0] == DONE
 
 
+@pytest.mark.slow
 def test_decoding_has_a_time_limit(start):
     encoder, videos, _ = start(Slow(), seconds=0.5)
     event, data = over(encoder.submit(wanted(videos, "one.mp4")))
@@ -271,6 +278,7 @@ def test_decoding_has_a_time_limit(start):
     assert data["error"].startswith("one.mp4: not decoded within 0.5 s")
 
 
+@pytest.mark.slow
 def test_a_fault_of_ours_ends_one_job(start, monkeypatch, capsys):
     encoder, videos, _ = start()
     monkeypatch.setattr(Encoder, "_clip", lambda *_: 1 / 0)

@@ -18,6 +18,7 @@ from vtd_jax.app.service import Service
 CLOSE = dict(rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
     path = tmp_path / "x.mp4"
     path.write_bytes((clips / "a.mp4").read_bytes())
@@ -43,6 +44,7 @@ def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
         assert np.abs(before.confidence - expected.confidence).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_video_that_is_removed_or_swapped_is_gone(predictor, clips, tmp_path):
     path, content = tmp_path / "x.mp4", (clips / "a.mp4").read_bytes()
     path.write_bytes(content)

@@ -198,6 +198,7 @@ def test_downloads_are_those_of_the_predictor(client, ids, clips, predictor, tmp
     assert client("POST", "/csv?by=word", asked).status == 422
 
 
+@pytest.mark.slow
 def test_a_timeline_follows_its_labels(client, ids, clips, predictor):
     asked = {"video": ids["deep/c.avi"], "frames": 4, "window": 0.8}
     event, data = client.encoded(asked["video"], window=0.8)
@@ -263,6 +264,7 @@ def test_a_fault_of_ours_is_one_line(client, service, monkeypatch, capsys):
     assert "/videos: ZeroDivisionError" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_twenty_clients_get_their_own_answers(client, ids, clips, predictor):
     names = list(ids)
     for name in names:

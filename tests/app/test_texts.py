@@ -24,13 +24,13 @@ from vtd_jax.model.vtd_clip import VTDCLIP
 LONG = tuple(f"{'a very ' * n}long text" for n in range(1, 12))
 CLOSE = dict(rtol=1e-5, atol=1e-5)
 WAYS = {"host": HostTexts, "programs": TextPrograms}
-SETTINGS = [
+SLOW = [
     {},
     {"text_depth": 1},
     {"text_prompts": 5, "text_depth": 2},
-    NONE,
     {**NONE, "templates": ("a {}", "one {}, seen")},
 ]
+SETTINGS = [NONE, *(pytest.param(one, marks=pytest.mark.slow) for one in SLOW)]
 
 
 def encoded(way, names) -> np.ndarray:
@@ -179,6 +179,7 @@ def test_no_edit_compiles_where_a_larger_program_is_there():
     assert batch.tokens.shape[0] == 1
 
 
+@pytest.mark.slow
 def test_warming_up_compiles_what_everyday_labels_need():
     programs = TextPrograms(small_model(**NONE))
     programs.warm_up()

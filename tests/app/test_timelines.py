@@ -1,7 +1,6 @@
-"""All windows at once are what each window is by itself, and an edit's cost is bounded."""
+"""All windows at once are what each window is by itself, and an answer is bounded."""
 
 import dataclasses
-import time
 
 import numpy as np
 import pytest
@@ -163,19 +162,3 @@ def test_scores_that_are_not_finite_are_refused():
     moments.features[7] = np.nan
     with pytest.raises(UserError, match="a window: a row of scores"):
         timeline(model, moments, texts, PLANS[0], NearestWords())
-
-
-@pytest.mark.slow
-def test_two_hours_with_100_labels_take_less_than_half_a_second():
-    # 0.1 s of CPU time on 2.3 GHz; one window after another takes 1.5
-    model = HostModel(ModelConfig(**NONE), np.float32(100.0), None)
-    pictures = moments_of(3).pictures
-    info = VideoInfo(216_000, 30.0, 7200.0, 8, 8, "h264")
-    moments = Moments("long.mp4", normal(1, 14_400, 512), pictures, info)
-    names, codes = tuple(f"label {n}" for n in range(100)), normal(2, 100, 512)
-    texts, spent = Texts(names, codes, names, codes, True), []
-    for _ in range(3):
-        begun = time.thread_time()
-        timeline(model, moments, texts, Windows(16, 8.0, None, 0.25), NearestWords())
-        spent.append(time.thread_time() - begun)
-    assert min(spent) < 0.5
