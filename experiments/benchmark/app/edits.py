@@ -34,6 +34,7 @@ from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_PREPROCESS
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.timeline import Pictures, Windows
 from vtd_jax.terminal import log
+from vtd_jax.untrusted.json_text import parse_json
 from vtd_jax.video.codec.wholeness import VideoInfo
 
 FRESH, WINDOW, CLIENTS = "the video and 100 labels, from the start", 8.0, 20
@@ -96,7 +97,7 @@ class _Edits:
 
     def one(self, labels: Sequence[str]) -> dict[str, Any]:
         """An answer."""
-        return json.loads(self._runner.run(self._answer(labels)))
+        return parse_json(self._runner.run(self._answer(labels)), "answer")
 
     def repeated(self, count: int, new: int) -> Callable[[], Any]:
         """A job: so many labels, of which so many are new each time."""

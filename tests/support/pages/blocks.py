@@ -23,6 +23,8 @@ REASONS = (
     "an environment of its own",
     "minutes or hours",
     "a shell",
+    "a server",
+    "Docker",
 )
 _FENCE = re.compile(
     r"(?:^ *<!-- not run: (?P<reason>[^\n]*?) -->\n)?"
