@@ -104,7 +104,9 @@ def check_same(found, expected):
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
-@pytest.mark.parametrize("words", [0, 3, 60], ids="{} words".format)
+@pytest.mark.parametrize(
+    "words", [0, 3, pytest.param(60, marks=pytest.mark.slow)], ids="{} words".format
+)
 def test_all_windows_at_once_are_each_by_itself(settings, words):
     model, moments = host(**settings), moments_of(50)
     for plan in PLANS:

@@ -124,7 +124,18 @@ def test_every_command_is_here():
     assert commands == set(COMMANDS)
 
 
-@pytest.mark.parametrize("name", [name for name, call in COMMANDS.items() if call])
+# they take longest, and slow tests of their own start them too
+SLOW = ("aot", "benchmark", "reproduce", "show_batch")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, call in COMMANDS.items()
+        if call
+    ],
+)
 def test_command(name, folder, tmp_path):
     arguments, said = COMMANDS[name](folder, tmp_path / "out")
     assert said in _run(name, *arguments)

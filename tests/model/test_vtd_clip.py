@@ -121,7 +121,14 @@ def test_uint8_is_normalised_and_floats_are_not():
     )
 
 
-@pytest.mark.parametrize("pooling", ["confidence", "mean", "softmax_mean"])
+@pytest.mark.parametrize(
+    "pooling",
+    [
+        "confidence",
+        pytest.param("mean", marks=pytest.mark.slow),
+        pytest.param("softmax_mean", marks=pytest.mark.slow),
+    ],
+)
 def test_poolings_agree_when_all_frames_are_the_same(pooling):
     frames = np.repeat(_frames()[:, :1], 5, axis=1)
     models = {p: _model(pooling=p) for p in (pooling, "mean")}

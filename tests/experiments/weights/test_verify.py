@@ -49,6 +49,7 @@ def test_numbers_are_those_of_pytorch(clip, folder):
         assert ours == pytest.approx(values, abs=1e-3 if one.kind == "logits" else 1e-5)
 
 
+@pytest.mark.slow
 def test_checks_pass_and_fail_each_by_its_own_tolerance(clip, folder):
     checks, lacking = verify.check_all(clip, SMALL, 1, folder, _published())
     assert lacking == []
