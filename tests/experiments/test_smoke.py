@@ -124,7 +124,7 @@ def test_every_command_is_here():
     assert commands == set(COMMANDS)
 
 
-# they take longest, and slow tests of their own start them too
+# they take longest
 SLOW = ("aot", "benchmark", "reproduce", "show_batch")
 
 
