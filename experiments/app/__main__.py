@@ -10,7 +10,9 @@ Examples:
 FOLDER holds videos to choose from; others are dropped onto the page. The address that is printed
 has a token: who has it may use the page. The server listens on this machine only, unless --host is
 given with a token, or with --public for everybody. Ctrl-C ends it and removes what was uploaded.
-Beside a tuned model its CLIP answers zero-shot, too.
+A tuned model brings its labels, and beside it its CLIP answers zero-shot. Without --model the small
+CLIP of the package answers. It knows rendered shapes only; python -m experiments.demo makes videos
+of these.
 """
 
 import datetime
@@ -101,6 +103,8 @@ def main(folder: str | None = None) -> str:
         for one in given:
             check(one)
     if folder is not None and not Path(folder).is_dir():
+        if Path(folder).exists():
+            raise UserError(f"{folder}: is a file; give its folder, or drop it onto the page")
         raise UserError(f"{folder}: no such folder; expected one with videos, or none")
     settings = {holder.name: holder.value for holder in _MODEL}
     model = load_model(MODEL.value, TEMPLATES.value, **settings)
@@ -122,6 +126,7 @@ def main(folder: str | None = None) -> str:
     def ready(host: str, port: int) -> None:
         address = f"http://{_shown(host)}:{port}/{'' if token is None else f'?token={token}'}"
         service.warm_up()
+        log("open this address in a browser; Ctrl-C ends the server")
         say(address)
         if OPEN.value:
             webbrowser.open(address)

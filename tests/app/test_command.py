@@ -100,8 +100,14 @@ def _listening_to(server: Running, job: str, event: bytes) -> socket.socket:
     return stream
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path_factory, monkeypatch):
+    """For what servers of a test leave there: other servers of this machine use the common one."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
+
+
 def _left() -> set[str]:
-    return {path.name for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("vtd_app_*")}
+    return {path.name for path in Path(os.environ["TMPDIR"]).glob("vtd_app_*")}
 
 
 def test_it_answers_and_ends_with_ctrl_c(running, tmp_path):
@@ -262,6 +268,7 @@ def test_twenty_clients_at_once(running, tmp_path):
         (["--token=short"], "--token='short': expected 16 or more ASCII letters"),
         (["--token=" + "é" * 20], "expected 16 or more ASCII letters"),
         (["absent_folder"], "absent_folder: no such folder"),
+        (["README.md"], "README.md: is a file; give its folder, or drop it onto the page"),
     ],
 )
 def test_mistakes_are_one_line(flags, said):
