@@ -21,6 +21,7 @@ import re
 import secrets
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -35,6 +36,7 @@ from vtd_jax.app.service import Service
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
+from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import brief, utf8
 from vtd_jax.terminal import log, say
 
@@ -108,6 +110,8 @@ def main(folder: str | None = None) -> str:
         raise UserError(f"{folder}: no such folder; expected one with videos, or none")
     settings = {holder.name: holder.value for holder in _MODEL}
     model = load_model(MODEL.value, TEMPLATES.value, **settings)
+    if PUBLIC.value:
+        _hide_folders(model, settings)
     about = {
         "Model": utf8(model.description),
         "Weights": model.weights,
@@ -136,6 +140,18 @@ def main(folder: str | None = None) -> str:
     with Service(model, place, about, notice, public=PUBLIC.value, loaded=settings) as service:
         serve(service, token, HOST.value, PORT.value, ready, **more)
     return "the page is closed, uploads are removed"
+
+
+def _hide_folders(model: Predictor, settings: dict[str, Any]) -> None:
+    """Leaves of paths the last name: strangers see what answers, and how it was loaded."""
+    paths = (model.source, settings["clip"])
+    for given in [one for one in paths if one and Path(one).exists()]:
+        name = Path(given).resolve().name
+        model.description = model.description.replace(given, name)
+        if model.source == given:
+            model.source = name
+        if settings["clip"] == given:
+            settings["clip"] = name
 
 
 def _token(local: bool) -> str | None:

@@ -100,14 +100,8 @@ def _listening_to(server: Running, job: str, event: bytes) -> socket.socket:
     return stream
 
 
-@pytest.fixture(autouse=True)
-def own_temporary_folder(tmp_path_factory, monkeypatch):
-    """For what servers of a test leave there: other servers of this machine use the common one."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path_factory.mktemp("temporary")))
-
-
 def _left() -> set[str]:
-    return {path.name for path in Path(os.environ["TMPDIR"]).glob("vtd_app_*")}
+    return {path.name for path in Path(os.environ.get("TMPDIR", "/tmp")).glob("vtd_app_*")}
 
 
 def test_it_answers_and_ends_with_ctrl_c(running, tmp_path):
@@ -214,6 +208,26 @@ def test_a_public_server_tells_strangers_apart(tmp_path):
     finally:
         _, _, errors = server.stop(signal.SIGTERM)
     assert errors.count("note: --public: whoever reaches this address may use the page") == 1
+
+
+def test_strangers_see_no_folder_of_this_machine(tmp_path):
+    make_video(tmp_path / "a.mp4", 20)
+    weights = tmp_path / "models" / "own.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes((ROOT / "vtd_jax/clip/tiny/tiny_clip.safetensors").read_bytes())
+    server = Running(f"--model={weights}", "--host=127.0.0.1", "--public", tmp_path)
+    try:
+        video = server.json("GET", "/videos")["videos"][0]["id"]
+        assert server.encoded(video) == "done"
+        asked = json.dumps({"video": video, "labels": ["red circle"], "frames": 4}).encode()
+        shown = [server.ask("GET", "/")]
+        shown += [server.ask("POST", path, asked) for path in ("/report", "/json", "/python")]
+    finally:
+        server.stop(signal.SIGTERM)
+    for status, text in shown:
+        assert status == 200, text
+        assert b"own.safetensors" in text
+        assert str(tmp_path).encode() not in text
 
 
 def test_answers_do_not_wait_for_packets(running):
