@@ -18,5 +18,7 @@ ENV VTD_JAX_CACHE=/weights HF_HOME=/weights/huggingface JAX_PLATFORMS=cpu
 USER vtd
 VOLUME /weights
 EXPOSE 7860
+# the first process of a container ignores SIGTERM until the page is served, SIGINT never
+STOPSIGNAL SIGINT
 ENTRYPOINT ["vtd", "app", "--host=0.0.0.0", "--port=7860"]
 CMD ["--model=ViT-B/16", "/clips"]

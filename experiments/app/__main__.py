@@ -10,7 +10,9 @@ Examples:
 FOLDER holds videos to choose from; others are dropped onto the page. The address that is printed
 has a token: who has it may use the page. The server listens on this machine only, unless --host is
 given with a token, or with --public for everybody. Ctrl-C ends it and removes what was uploaded.
-Beside a tuned model its CLIP answers zero-shot, too.
+A tuned model brings its labels, and beside it its CLIP answers zero-shot. Without --model the small
+CLIP of the package answers. It knows rendered shapes only; python -m experiments.demo makes videos
+of these.
 """
 
 import datetime
@@ -19,6 +21,7 @@ import re
 import secrets
 import webbrowser
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -33,6 +36,7 @@ from vtd_jax.app.service import Service
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.errors import UserError
+from vtd_jax.predict.predictor import Predictor
 from vtd_jax.printable import brief, utf8
 from vtd_jax.terminal import log, say
 
@@ -101,9 +105,13 @@ def main(folder: str | None = None) -> str:
         for one in given:
             check(one)
     if folder is not None and not Path(folder).is_dir():
+        if Path(folder).exists():
+            raise UserError(f"{folder}: is a file; give its folder, or drop it onto the page")
         raise UserError(f"{folder}: no such folder; expected one with videos, or none")
     settings = {holder.name: holder.value for holder in _MODEL}
     model = load_model(MODEL.value, TEMPLATES.value, **settings)
+    if PUBLIC.value:
+        _hide_folders(model, settings)
     about = {
         "Model": utf8(model.description),
         "Weights": model.weights,
@@ -122,6 +130,7 @@ def main(folder: str | None = None) -> str:
     def ready(host: str, port: int) -> None:
         address = f"http://{_shown(host)}:{port}/{'' if token is None else f'?token={token}'}"
         service.warm_up()
+        log("open this address in a browser; Ctrl-C ends the server")
         say(address)
         if OPEN.value:
             webbrowser.open(address)
@@ -131,6 +140,18 @@ def main(folder: str | None = None) -> str:
     with Service(model, place, about, notice, public=PUBLIC.value, loaded=settings) as service:
         serve(service, token, HOST.value, PORT.value, ready, **more)
     return "the page is closed, uploads are removed"
+
+
+def _hide_folders(model: Predictor, settings: dict[str, Any]) -> None:
+    """Leaves of paths the last name: strangers see what answers, and how it was loaded."""
+    paths = (model.source, settings["clip"])
+    for given in [one for one in paths if one and Path(one).exists()]:
+        name = Path(given).resolve().name
+        model.description = model.description.replace(given, name)
+        if model.source == given:
+            model.source = name
+        if settings["clip"] == given:
+            settings["clip"] = name
 
 
 def _token(local: bool) -> str | None:

@@ -1,4 +1,4 @@
-"""Measures programs, one device, records against other readers, and the search for words.
+"""Measures programs, one device, records against other readers, the search for words, `vtd app`.
 
 Examples:
   python -m experiments.benchmark --out=benchmark.json

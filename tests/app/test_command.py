@@ -215,6 +215,26 @@ def test_a_public_server_tells_strangers_apart(tmp_path):
     assert errors.count("note: --public: whoever reaches this address may use the page") == 1
 
 
+def test_strangers_see_no_folder_of_this_machine(tmp_path):
+    make_video(tmp_path / "a.mp4", 20)
+    weights = tmp_path / "models" / "own.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes((ROOT / "vtd_jax/clip/tiny/tiny_clip.safetensors").read_bytes())
+    server = Running(f"--model={weights}", "--host=127.0.0.1", "--public", tmp_path)
+    try:
+        video = server.json("GET", "/videos")["videos"][0]["id"]
+        assert server.encoded(video) == "done"
+        asked = json.dumps({"video": video, "labels": ["red circle"], "frames": 4}).encode()
+        shown = [server.ask("GET", "/")]
+        shown += [server.ask("POST", path, asked) for path in ("/report", "/json", "/python")]
+    finally:
+        server.stop(signal.SIGTERM)
+    for status, text in shown:
+        assert status == 200, text
+        assert b"own.safetensors" in text
+        assert str(tmp_path).encode() not in text
+
+
 def test_answers_do_not_wait_for_packets(running):
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     spent = []
@@ -267,6 +287,7 @@ def test_twenty_clients_at_once(running, tmp_path):
         (["--token=short"], "--token='short': expected 16 or more ASCII letters"),
         (["--token=" + "é" * 20], "expected 16 or more ASCII letters"),
         (["absent_folder"], "absent_folder: no such folder"),
+        (["README.md"], "README.md: is a file; give its folder, or drop it onto the page"),
     ],
 )
 def test_mistakes_are_one_line(flags, said):

@@ -115,5 +115,8 @@ def test_what_a_container_starts_answers(name, tmp_path, monkeypatch):
         assert status == 200, page
         assert [one["name"] for one in server.json("GET", "/videos")["videos"]] == ["a.mp4"]
     finally:
-        code, _, errors = server.stop(signal.SIGTERM)
+        # that of `docker stop`
+        number = signal.Signals[dict(steps(name))["STOPSIGNAL"]]
+        assert signal.getsignal(number) is signal.default_int_handler
+        code, _, errors = server.stop(number)
     assert code == 0, errors

@@ -71,6 +71,8 @@ def test_text_says_video_labels_scores_and_words():
     assert repr(PREDICTED).startswith("<Prediction arm_wrestling.mp4: arm wrestling ")
     long = str(LONG)
     assert "5:00, 60 windows of 10 s" in long
+    one = {name: getattr(LONG, name)[:1] for name in ("starts", "ends", "top", "top_scores")}
+    assert ", 1 window of 10 s" in str(dataclasses.replace(LONG, **one))
     assert f"  0:00 – 0:{LONG.segments[0].end:02.0f}  {LONG.segments[0].label}" in long
     assert "note: cut short" in str(dataclasses.replace(LONG, note="cut short"))
 

@@ -148,7 +148,11 @@ class Guard:
             headers.setdefault(name.lower(), []).append(value)
         host = headers.get(b"host", [])
         if len(host) != 1 or not self._is_ours(name := host[0].decode("latin-1")):
-            raise Refused(421, "Host: is no name of this server; open the address that it printed")
+            raise Refused(
+                421,
+                "Host: is no name of this server; open the address that it printed, or start it "
+                "with --name and the name in the address bar",
+            )
         self._check_origin(scope, headers, name)
         given = _token(scope, headers)
         if self._token is not None and not hmac.compare_digest(given, self._token):

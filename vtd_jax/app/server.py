@@ -137,5 +137,5 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError, OverflowError) as error:
         why = (getattr(error, "strerror", None) or "no address").partition(" (")[0]
         raise UserError(
-            f"{brief(host)}:{port}: cannot be listened at ({why}); give another"
+            f"{brief(host)}:{port}: cannot be listened at ({why}); give another --port or --host"
         ) from None

@@ -138,12 +138,14 @@ def _labels() -> Iterator[str]:
 def _encoded(service: Service, frames: int) -> str:
     """Encodes the only video of the folder; its id."""
     [video], _ = service.videos.list()
-    job = service.encode(Encode(video.id, frames)).job
-    while not job.is_over:
-        time.sleep(0.05)
-    event, data = job.now()
+    ticket = service.encode(Encode(video.id, frames))
+    # a job that nobody listens to is ended after seconds
+    with ticket.heard(lambda: None):
+        while not ticket.job.is_over:
+            time.sleep(0.05)
+    event, data = ticket.now()
     if event != "done":
-        raise UserError(f"{video.name}: {event}, {data.get('error', '')}")
+        raise UserError(": ".join([video.name, event, *filter(None, [data.get("error")])]))
     return video.id
 
 

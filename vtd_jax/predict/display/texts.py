@@ -70,7 +70,8 @@ def explanation_lines(result: "Explanation") -> list[str]:
 def timeline_lines(result: "Timeline") -> list[str]:
     """The video, its best labels on average, and its segments."""
     hours = result.duration >= 3600
-    about = f"{clock(result.duration, tenths=True)}, {len(result.starts):,} windows"
+    windows = f"{len(result.starts):,} {'window' if len(result.starts) == 1 else 'windows'}"
+    about = f"{clock(result.duration, tenths=True)}, {windows}"
     shown = [
         f"  {clock(part.start, hours=hours)} – {clock(part.end, hours=hours)}  "
         f"{brief_name(part.label)}, score {part.score:.2f}"
