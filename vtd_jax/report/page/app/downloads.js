@@ -17,8 +17,12 @@
       const blob = await (await server.ask(path, asked())).blob();
       save(blob, `${stem()}.${kind === "report" ? "html" : kind}`);
     } catch (error) {
-      dock.problem(error.message);
+      failed(error);
     }
+  }
+  function failed(error) {
+    dock.problem(error.encode ? "The video has to be encoded once more; then download again." : error.message);
+    if (error.encode) answers.encodeAgain();
   }
   async function python() {
     try {
@@ -26,7 +30,7 @@
       $("python-copy").textContent = "Copy";
       box.showModal();
     } catch (error) {
-      dock.problem(error.message);
+      failed(error);
     }
   }
   async function copy() {

@@ -1,12 +1,16 @@
 // What the user has chosen: it is in the fragment of the address, and its edits can be undone.
 const memory = (() => {
   const { model, limits } = known;
-  const written = (label) => (/[,"]|^\s|\s$/.test(label) ? `"${label}"` : label);
+  const written = (label) => (/[,\t]|^"|^\s|\s$/.test(label) ? `"${label.replaceAll('"', '""')}"` : label);
   const first = {
     video: "", name: "", labels: model.labels.map(written).join("\n"), words: "", temperature: null, frames: model.frames || 16,
-    mode: "clip", window: 8, threshold: 0.25, label: "", explained: "model",
+    mode: "clip", window: 8, threshold: 0.25, label: "", explained: "model", beside: "",
   };
-  const EDITS = ["labels", "words", "temperature", "frames", "window", "threshold"];
+  const EDITS = ["labels", "words", "temperature", "frames", "window", "threshold", "beside"];
+  // characters of an address: programs that pass it on cut longer ones off
+  const ADDRESS = 20_000;
+  // what may be too long for it; a reload still finds it
+  const LONG = ["words", "labels"];
   const between = (low, high) => (text) => Math.min(high, Math.max(low, Number(text) || low));
   // anything may stand in a link
   const readers = {
@@ -17,25 +21,44 @@ const memory = (() => {
     window: between(0.5, 3600),
     threshold: between(0.01, 1),
     explained: (text) => (text === "beside" && known.beside ? text : "model"),
+    beside: (text) => (["yes", "no"].includes(text) && known.beside ? text : ""),
   };
   function read() {
     const found = { ...first };
+    for (const name of LONG) if (typeof history.state?.[name] === "string") found[name] = history.state[name];
     for (const [name, text] of new URLSearchParams(location.hash.slice(1)))
       if (name in first) found[name] = readers[name] ? readers[name](text) : text;
     return found;
   }
   const state = read(), listeners = [];
   const edits = () => JSON.stringify(EDITS.map((name) => state[name]));
-  let past = [edits()], at = 0, timer = 0, own = "";
+  let past = [edits()], at = 0, timer = 0, own = "", writing = 0, writtenAt = -Infinity;
 
-  function write() {
+  function writeNow() {
+    clearTimeout(writing);
+    writing = 0;
+    writtenAt = performance.now();
     const changed = Object.keys(first).filter((name) => state[name] !== first[name] && state[name] !== null);
-    own = `#${new URLSearchParams(changed.map((name) => [name, state[name]]))}`;
-    try {
-      history.replaceState(null, "", own);
-    } catch {
-      // a browser takes addresses of some length only, and not hundreds of them a second
+    const left = {}, fragment = () => `#${new URLSearchParams(changed.filter((name) => !(name in left)).map((name) => [name, state[name]]))}`;
+    own = fragment();
+    for (const name of LONG) {
+      if (own.length <= ADDRESS || !changed.includes(name)) continue;
+      left[name] = state[name];
+      own = fragment();
     }
+    const names = LONG.filter((name) => name in left).map((name) => (name === "words" ? "vocabulary" : "labels"));
+    tell($("address-note"), names.length ? `Too long for the address: a link to this page leaves the ${names.join(" and the ")} out.` : "");
+    try {
+      history.replaceState(left, "", own);
+    } catch {
+      // a browser keeps some length only
+    }
+  }
+  // browsers take a few hundred addresses in half a minute
+  function write() {
+    const wait = writtenAt + 250 - performance.now();
+    if (wait <= 0) writeNow();
+    else writing ||= setTimeout(writeNow, wait);
   }
   const sign = () => {
     const open = edits() !== past[at];
@@ -72,13 +95,29 @@ const memory = (() => {
     listeners.forEach((listener) => listener(before, by));
   }
   addEventListener("hashchange", () => location.hash === own || location.reload());
-  addEventListener("pagehide", settle);
+  addEventListener("pagehide", () => {
+    settle();
+    writeNow();
+  });
 
-  // a text field as a list: lines, commas, and "quotes" around what has a comma
-  const list = (text) =>
-    text.split("\n").flatMap((line) => {
-      const one = line.trim();
-      return /^".*"$/.test(one) && one.length > 2 ? [one.slice(1, -1)] : one.split(",").map((part) => part.trim());
-    }).filter(Boolean);
-  return { state, change, settle, undo: () => step(-1), redo: () => step(1), undone: (listener) => listeners.push(listener), list };
+  // a text field as a list: lines, commas or tabs, and "quotes" around what has them, doubled within
+  const list = (text) => text.split(/\r\n?|\n/).flatMap((line) => (line.includes('"') ? quoted(line) : line.split(/[,\t]/).map((part) => part.trim()))).filter(Boolean);
+  const bare = (part) => (/^".+"$/.test(part) ? part.slice(1, -1).replaceAll('""', '"') : part);
+  function quoted(line) {
+    const found = [], pieces = line.split(/([,\t])/);
+    for (let n = 0; n < pieces.length; n += 2) {
+      let part = pieces[n].trim(), end = n;
+      const closed = () => part.endsWith('"') && part.split('"').length % 2;
+      if (part.startsWith('"'))
+        while (!closed() && end + 2 < pieces.length) part = (part + pieces[end + 1] + pieces[(end += 2)]).trimEnd();
+      // a quote that nothing closes is a part of the text
+      const whole = end === n || closed();
+      found.push(whole ? bare(part) : pieces[n].trim());
+      if (whole) n = end;
+    }
+    return found;
+  }
+  // twice the time for a line less: beside a timeline only where it is wanted
+  const beside = () => Boolean(known.beside) && (state.beside ? state.beside === "yes" : state.mode === "clip");
+  return { state, beside, change, settle, undo: () => step(-1), redo: () => step(1), undone: (listener) => listeners.push(listener), list };
 })();
