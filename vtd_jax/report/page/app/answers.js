@@ -101,8 +101,10 @@ const answers = (() => {
     // a video that the server cannot keep would be encoded for ever
     if (error.encode && ++lost < 3) return encodeAgain();
     if (error.status === 404) return choosing.gone(error.message);
-    if (/^vocabulary\b/.test(error.message) || /vocabulary/.test(error.message.slice(0, 40))) return problems("", error.message);
-    if (error.status === 422 || error.status === 400) return problems(error.message);
+    // what only a call in Python can do
+    const message = error.message.replace(/, or pass \w+=\w+ .*$/s, "");
+    if (/^vocabulary\b/.test(error.message) || /vocabulary/.test(error.message.slice(0, 40))) return problems("", message);
+    if (error.status === 422 || error.status === 400) return problems(message);
     stale(true);
     dock.problem(error.message, () => want());
   }

@@ -9,7 +9,7 @@ const memory = (() => {
   const EDITS = ["labels", "words", "temperature", "frames", "window", "threshold", "beside"];
   // characters of an address: programs that pass it on cut longer ones off
   const ADDRESS = 20_000;
-  // what may be too long for it; a reload still finds it
+  // what may be too long for it
   const LONG = ["words", "labels"];
   const between = (low, high) => (text) => Math.min(high, Math.max(low, Number(text) || low));
   // anything may stand in a link
@@ -23,33 +23,53 @@ const memory = (() => {
     explained: (text) => (text === "beside" && known.beside ? text : "model"),
     beside: (text) => (["yes", "no"].includes(text) && known.beside ? text : ""),
   };
+  // all of it is kept for a reload of this tab as well: a browser reloads an older address than the last one
+  const TAB = "vtd app";
+  function kept() {
+    try {
+      const { address, all } = JSON.parse(sessionStorage.getItem(TAB));
+      const [{ type }] = performance.getEntriesByType("navigation");
+      return type === "reload" || address === location.hash ? all : null;
+    } catch {
+      return null;
+    }
+  }
+  function keep(all) {
+    try {
+      all === null ? sessionStorage.removeItem(TAB) : sessionStorage.setItem(TAB, JSON.stringify({ address: own, all }));
+    } catch {
+      // a page in another site's frame may have no storage
+    }
+  }
   function read() {
     const found = { ...first };
-    for (const name of LONG) if (typeof history.state?.[name] === "string") found[name] = history.state[name];
-    for (const [name, text] of new URLSearchParams(location.hash.slice(1)))
+    for (const [name, text] of new URLSearchParams(kept() ?? location.hash.slice(1)))
       if (name in first) found[name] = readers[name] ? readers[name](text) : text;
     return found;
   }
   const state = read(), listeners = [];
   const edits = () => JSON.stringify(EDITS.map((name) => state[name]));
-  let past = [edits()], at = 0, timer = 0, own = "", writing = 0, writtenAt = -Infinity;
+  let past = [edits()], at = 0, timer = 0, editing = "", own = "", writing = 0, writtenAt = -Infinity, left = false;
 
   function writeNow() {
+    if (left) return;
     clearTimeout(writing);
     writing = 0;
     writtenAt = performance.now();
     const changed = Object.keys(first).filter((name) => state[name] !== first[name] && state[name] !== null);
-    const left = {}, fragment = () => `#${new URLSearchParams(changed.filter((name) => !(name in left)).map((name) => [name, state[name]]))}`;
-    own = fragment();
+    const out = [], fragment = () => String(new URLSearchParams(changed.filter((name) => !out.includes(name)).map((name) => [name, state[name]])));
+    const all = fragment();
+    own = `#${all}`;
     for (const name of LONG) {
       if (own.length <= ADDRESS || !changed.includes(name)) continue;
-      left[name] = state[name];
-      own = fragment();
+      out.push(name);
+      own = `#${fragment()}`;
     }
-    const names = LONG.filter((name) => name in left).map((name) => (name === "words" ? "vocabulary" : "labels"));
+    keep(all);
+    const names = out.map((name) => (name === "words" ? "vocabulary" : "labels"));
     tell($("address-note"), names.length ? `Too long for the address: a link to this page leaves the ${names.join(" and the ")} out.` : "");
     try {
-      history.replaceState(left, "", own);
+      history.replaceState(null, "", own);
     } catch {
       // a browser keeps some length only
     }
@@ -68,6 +88,7 @@ const memory = (() => {
   // what was typed without a pause is one edit
   function settle() {
     clearTimeout(timer);
+    editing = "";
     if (edits() !== past[at]) {
       past = [...past.slice(0, at + 1), edits()];
       // long vocabularies are kept a few times only
@@ -79,7 +100,11 @@ const memory = (() => {
     sign();
   }
   function change(given, settled = true) {
+    // that of another field or slider is its own
+    const edited = EDITS.filter((name) => name in given).join();
+    if (editing && edited && edited !== editing) settle();
     Object.assign(state, given);
+    editing = edited || editing;
     clearTimeout(timer);
     settled ? settle() : (timer = setTimeout(settle, 600));
     sign();
@@ -94,7 +119,12 @@ const memory = (() => {
     sign();
     listeners.forEach((listener) => listener(before, by));
   }
-  addEventListener("hashchange", () => location.hash === own || location.reload());
+  addEventListener("hashchange", () => {
+    if (location.hash === own) return;
+    left = true;
+    keep(null);
+    location.reload();
+  });
   addEventListener("pagehide", () => {
     settle();
     writeNow();
