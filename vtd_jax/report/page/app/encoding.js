@@ -12,8 +12,9 @@ const dock = (() => {
   // the newest work; its texts are no live region: they change many times a second
   function lay() {
     const work = works.at(-1);
-    if (!work?.text) return hide($("dock"));
-    $("dock").hidden = false;
+    if (!work?.isLong) hide($("dock"));
+    if (!work?.text) return;
+    $("dock").hidden = !work.isLong;
     setText($("dock-text"), work.text);
     Number.isFinite(work.part) ? (bar.value = work.part) : bar.removeAttribute("value");
   }
@@ -38,12 +39,18 @@ const dock = (() => {
   return {
     // work that `stop` ends: how to say where it stands, and to call at its end. What is over at once is not shown
     begin(stop) {
-      const work = { stop, text: "", part: undefined };
+      const work = { stop, text: "", part: undefined, isLong: false };
       works.push(work);
+      setTimeout(() => {
+        if (!works.includes(work)) return;
+        work.isLong = true;
+        if (work.text) $("said").textContent = work.text;
+        lay();
+      }, 400);
       return {
         say(text, part) {
           if (!works.includes(work)) return;
-          if (!work.text) $("said").textContent = text;
+          if (work.isLong && !work.text) $("said").textContent = text;
           Object.assign(work, { text, part });
           lay();
         },
