@@ -105,3 +105,58 @@ def test_zero_shot_beside_tuned(page, tuned):
     page.driver.refresh()
     page.answered(*STAR)
     assert page.texts(".others th") == ["Word, tuned"]
+
+
+# the line of the other model, which has no box of its own
+SECOND = ".second > :first-child"
+
+
+def _beside(page):
+    return page.id("beside").is_selected()
+
+
+def test_zero_shot_is_beside_a_clip_and_beside_a_timeline_only_if_wanted(page, tuned):
+    page.open(tuned)
+    page.type("\n".join(STAR))
+    page.choose("star.mp4")
+    page.answered(*STAR)
+    assert _beside(page)
+    assert "JSON and Python of both" in page.id("menu-note").get_attribute("textContent")
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: page.texts(SECOND) == [] and page.texts(".others th") == [])
+    assert page.texts("#other") == page.texts("[name=explained]") == []
+    assert page.id("menu-note").get_attribute("textContent") == "All of the tuned model alone."
+    wait(lambda: page.state.get("beside") == "no")
+    page.driver.refresh()
+    page.answered(*STAR)
+    assert not _beside(page)
+    assert page.texts(SECOND) == []
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: len(page.texts(SECOND)) == 4)
+    page.id("undo").click()
+    wait(lambda: page.texts(SECOND) == [])
+
+
+def test_a_timeline_is_encoded_once(page, tuned, monkeypatch):
+    encode, asked = tuned.service.encode, []
+    monkeypatch.setattr(tuned.service, "encode", lambda one: asked.append(one) or encode(one))
+    page.open(tuned, "#mode=timeline&window=2&frames=2")
+    page.type("\n".join(STAR))
+    page.choose("long.mp4")
+    wait(lambda: page.texts(".segment") and page.label)
+    assert [one.beside for one in asked] == [False]
+    assert page.texts("#other") == []
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: page.texts("#other"))
+    assert [one.beside for one in asked] == [False, True]
+    # what is there for both is there for one
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: not page.texts("#other"))
+    assert len(asked) == 2
+
+
+def test_the_name_of_the_model_says_nothing_twice(page, site):
+    page.open(site)
+    (kicker,) = page.texts(".kicker")
+    parts = kicker.removeprefix("vtd app · ").split(", ")
+    assert parts == ["tiny", "zero-shot"]

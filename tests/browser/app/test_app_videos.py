@@ -247,6 +247,20 @@ def test_without_a_camera_there_is_one_line(page, site):
     wait(lambda: "https" in page.id("choose-problem").text)
 
 
+def test_a_camera_that_is_asked_for_twice_is_opened_once(page, site):
+    page.open(site)
+    page.js(
+        "window.tracks = []; const given = navigator.mediaDevices.getUserMedia.bind("
+        "navigator.mediaDevices); navigator.mediaDevices.getUserMedia = async (wanted) => {"
+        "await new Promise((go) => setTimeout(go, 200)); const one = await given(wanted);"
+        "tracks.push(...one.getTracks()); return one; };"
+        "document.getElementById('record').click(); document.getElementById('record').click()"
+    )
+    wait(lambda: page.shown("camera-box"))
+    page.id("camera-close").click()
+    wait(lambda: page.js("return tracks.map(one => one.readyState)") == ["ended"])
+
+
 def test_a_video_too_large_is_one_line(page, site, copied):
     page.open(site)
     page.js("known.limits.upload_bytes = 1000")
