@@ -108,7 +108,7 @@ def test_a_screen_reader_hears_the_answer_and_not_every_key(star, site):
     assert len(set(heard)) <= 2
 
 
-def test_a_problem_and_the_work_go_side_by_side(star, site, hold, monkeypatch):
+def test_a_problem_and_the_work_go_side_by_side(star, site, hold):
     held = hold(site)
     star.slide("frames", 21)
     assert held.begun.wait(60)

@@ -48,8 +48,10 @@ def test_a_file_that_cannot_be_read_is_no_silent_server(page, site, tmp_path, cl
     path = tmp_path / "gone.mp4"
     path.write_bytes((clips / "star.mp4").read_bytes())
     page.open(site)
-    page.js("window.kept = []; File.prototype.slice = function () { return {arrayBuffer: async () "
-            "=> { throw new DOMException('', 'NotReadableError') }} }")  # fmt: skip
+    page.js(
+        "File.prototype.slice = () => "
+        "({arrayBuffer: async () => { throw new DOMException('', 'NotReadableError') }})"
+    )
     page.id("file").send_keys(str(path))
     wait(lambda: "gone.mp4: cannot be read" in page.id("choose-problem").text)
     assert not page.shown("dock")

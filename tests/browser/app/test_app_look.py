@@ -156,6 +156,22 @@ def test_nothing_moves_for_who_wants_no_motion(star):
     assert moving == 0
 
 
+@pytest.mark.parametrize("state", ["clip", "timeline", "tuned"])
+def test_paper_has_no_buttons(page, server, state):
+    STATES[state](page, server)
+    page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        controls = page.js(
+            "return [...document.querySelectorAll('button:not(.frame, .card, .segment, .picture), "
+            "input:not([name=label]), textarea, .problem')].filter(e => e.checkVisibility())"
+            ".map(e => e.outerHTML)"
+        )
+        assert controls == []
+        assert page.texts(".choice bdi" if state != "timeline" else "#means bdi")
+    finally:
+        page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
 SHOTS = [
     ("start", "light", 1200),
     ("start", "dark", 360),

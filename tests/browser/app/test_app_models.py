@@ -1,8 +1,11 @@
 """A timeline of a long video; zero-shot beside a tuned model."""
 
+import itertools
+
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browser import chromium
 from browser.app.conftest import STAR, wait
 
 
@@ -33,6 +36,36 @@ def test_a_timeline_shows_what_is_when(page, site):
     page.js("document.getElementById('film').currentTime = 3")
     wait(lambda: page.texts("[data-slot=moment]") == ["3.0 s"])
     assert page.texts("#likely bdi")[0] == STAR[0]
+
+
+def test_an_edit_stays_at_the_moment_and_says_the_answer_only(page, site):
+    _timeline(page, site)
+    wait(lambda: page.shown("film"))
+    page.js("document.getElementById('film').currentTime = 3.3")
+    wait(lambda: page.texts("[data-slot=moment]") == ["3.3 s"])
+    page.js(
+        "window.heard = []; new MutationObserver(() => heard.push(document.getElementById('said')"
+        ".textContent)).observe(document.getElementById('said'), {childList: true})"
+    )
+    page.type("\n".join([*STAR, "fifth"]))
+    wait(lambda: "best of 5 labels" in page.texts("#answer .note")[0])
+    wait(lambda: page.js("return heard.length"))
+    assert all("best of 5 labels" in text for text in page.js("return heard"))
+    assert page.texts("[data-slot=moment]") == ["3.3 s"]
+
+
+def test_times_of_hours_do_not_overlap(page, site):
+    chromium.size(page.driver, 360, 740)
+    _timeline(page, site)
+    ticks = page.js(
+        "const a = answers.last(), given = structuredClone(a); given.answer.model.duration = 7200;"
+        "timelineAnswer.show(given, encoding.done());"
+        "return [...document.querySelectorAll('.ticks')].filter(e => e.checkVisibility())"
+        ".flatMap(e => [...e.children].map(t => { const r = t.getBoundingClientRect();"
+        "return [r.left, r.right] }))"
+    )
+    assert len(ticks) > 2
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ticks)), ticks
 
 
 def test_window_and_threshold_are_sliders(page, site):

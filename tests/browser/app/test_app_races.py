@@ -36,12 +36,10 @@ def test_an_answer_for_the_video_before_is_not_shown(star, site, hold):
     star.type(SLOW)
     time.sleep(0.3)
     held = hold(site)
-    star.js("document.getElementById('frames').max = 60")
     star.choose("circle.mp4")
     time.sleep(site.late + 0.3)
-    if not held.go.is_set():
-        assert star.texts("h1") == ["circle.mp4"]
-        assert not star.shown("trouble")
+    _nothing_old(star)
+    assert not star.shown("trouble")
     held.go.set()
     star.answered(SLOW)
     star.type("\n".join(STAR))

@@ -9,7 +9,7 @@ const player = (() => {
     film.removeAttribute("src");
     film.load();
     showFilm(false);
-    tell(note, `This browser does not play ${memory.state.name.includes(".") ? ending : "this video"}: frames are shown alone.`);
+    tell(note, `This browser does not play this ${memory.state.name.includes(".") ? ending : "video"}: frames are shown alone.`);
   }
   function showFilm(shown) {
     mayPlay = shown;
