@@ -113,7 +113,7 @@ def test_a_timeline_leaves_as_csv(page, site, saved):
     _timeline(page, site)
     page.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
     next(e for e in page.all("#menu button") if "row a segment" in e.text).click()
-    lines = saved("long.csv").read_text().splitlines()
+    lines = saved("long-segments.csv").read_text().splitlines()
     assert len(lines) == 1 + len(page.all(".segment"))
 
 

@@ -81,13 +81,13 @@ const answers = (() => {
     }
   }
 
-  // what is shown is not of these labels and words
+  // what is shown is not of these labels and words; sliders are
   function stale(old, closed = false) {
-    for (const place of ["scores", "below"]) {
-      $(`place-${place}`).classList.toggle("stale", old);
-      $(`place-${place}`).inert = closed;
+    const shown = every(":scope > :not(:has(#controls)), :scope > :has(#controls) > :not(#controls, h2)", $("place-below"));
+    for (const one of [$("place-scores"), $("answer"), ...shown]) {
+      one.classList.toggle("stale", old);
+      one.inert = closed;
     }
-    $("answer").classList.toggle("stale", old);
   }
   function problems(labels, words = "") {
     stale(Boolean(labels || words));

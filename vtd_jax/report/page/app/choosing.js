@@ -11,7 +11,8 @@ const choosing = (() => {
   }
   function named() {
     slot("video", state.name || "Name what a video shows");
-    document.title = state.name ? `${state.name} – vtd app` : "vtd app";
+    // a title has no <bdi>: what turns the direction round stays out
+    document.title = state.name ? `${state.name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")} – vtd app` : "vtd app";
   }
   function take(id, name) {
     // the newest choice counts

@@ -12,10 +12,12 @@
   }
   const stem = () => memory.state.name.split("/").at(-1).replace(/\.[^.]*$/, "") || "video";
   async function download(kind, by) {
-    const path = kind === "csv" ? `/csv?by=${by.split(" ")[Number(memory.state.mode === "timeline")]}` : `/${kind}`;
+    const rows = by.split(" ")[Number(Boolean(asked().window))], path = kind === "csv" ? `/csv?by=${rows}` : `/${kind}`;
+    // the video may be another one when it comes
+    const name = stem();
     try {
       const blob = await (await server.ask(path, asked())).blob();
-      save(blob, `${stem()}.${kind === "report" ? "html" : kind}`);
+      save(blob, `${name}${rows && `-${rows}s`}.${kind === "report" ? "html" : kind}`);
     } catch (error) {
       failed(error);
     }
