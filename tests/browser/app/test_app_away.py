@@ -1,6 +1,7 @@
 """The server or the page is away for a while: what comes back by itself, and what is said."""
 
 import threading
+import time
 
 from browser.app.conftest import STAR, Site, wait
 from vtd_jax.app.service import NotEncoded
@@ -121,3 +122,21 @@ def test_a_problem_and_the_work_go_side_by_side(star, site, hold):
     wait(lambda: held.jobs[-1].left)
     assert not star.shown("dock")
     assert star.id("frames-value").text == "16"
+
+
+def test_a_stream_that_always_breaks_off_is_not_asked_for_in_a_loop(page, site, hold):
+    held = hold(site)
+    page.open(site, "#frames=27&labels=one")
+    # as a proxy does that closes what it has passed on
+    page.js(
+        "const follow = server.follow; server.follow = (job, on) => {"
+        "const leave = follow(job, on); setTimeout(() => { leave(); on.broken() }, 50);"
+        "return leave }"
+    )
+    page.choose("star.mp4")
+    assert held.begun.wait(60)
+    time.sleep(1.5)
+    assert 1 < len(held.jobs) <= 4
+    page.id("cancel").click()
+    wait(lambda: not page.shown("dock"))
+    wait(lambda: page.shown("choose"))

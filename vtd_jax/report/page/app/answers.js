@@ -145,7 +145,8 @@ const answers = (() => {
       slot("other", (tuned ? given.answer.model : other).label);
       slot("other_score", chance((tuned ? given.answer.model : other).score, given.labels.length));
     }
-    if (known.beside) setText($("menu-note"), other ? "Report and CSV are of the tuned model, JSON and Python of both." : "All of the tuned model alone.");
+    const both = "Report and CSV are of the tuned model, JSON and Python of both.";
+    if (known.beside) setText($("menu-note"), other ? both : "All of the tuned model alone.");
     $("answer").hidden = $("menu").hidden = false;
     clearTimeout(speech);
     speech = setTimeout(() => setText($("said"), `${answer.label}, ${chance(answer.score, given.labels.length)}, best of ${counted(given.labels.length, "label")}`), 900);

@@ -71,7 +71,7 @@ const dock = (() => {
 const encoding = (() => {
   const { state } = memory;
   // milliseconds from one try to the next
-  const WAITS = [0, 1000, 2000, 4000, 8000, 8000];
+  const WAITS = [1000, 2000, 4000, 8000, 8000];
   let done = null, run = null;
 
   const asked = () => {
@@ -126,12 +126,13 @@ const encoding = (() => {
   function later(mine) {
     if (run !== mine) return;
     mine.leave();
+    // a stream that breaks off after each of its events must not be asked for in a loop
     const wait = WAITS[mine.tries++];
     if (wait === undefined) {
       over();
       return dock.problem(server.SILENT, start);
     }
-    if (wait) mine.work.say("the server does not answer; asking again");
+    mine.work.say("asking the server again");
     clearTimeout(mine.timer);
     mine.timer = setTimeout(submit, wait, mine);
   }
@@ -139,7 +140,8 @@ const encoding = (() => {
   addEventListener("visibilitychange", () => {
     if (document.visibilityState !== "visible" || !run?.job) return;
     run.tries = 0;
-    later(run);
+    clearTimeout(run.timer);
+    submit(run);
   });
 
   function ready(data, wanted) {

@@ -57,7 +57,8 @@ const memory = (() => {
     writing = 0;
     writtenAt = performance.now();
     const changed = Object.keys(first).filter((name) => state[name] !== first[name] && state[name] !== null);
-    const out = [], fragment = () => String(new URLSearchParams(changed.filter((name) => !out.includes(name)).map((name) => [name, state[name]])));
+    const out = [], pairs = () => changed.filter((name) => !out.includes(name)).map((name) => [name, state[name]]);
+    const fragment = () => String(new URLSearchParams(pairs()));
     const all = fragment();
     own = `#${all}`;
     for (const name of LONG) {
@@ -131,7 +132,8 @@ const memory = (() => {
   });
 
   // a text field as a list: lines, commas or tabs, and "quotes" around what has them, doubled within
-  const list = (text) => text.split(/\r\n?|\n/).flatMap((line) => (line.includes('"') ? quoted(line) : line.split(/[,\t]/).map((part) => part.trim()))).filter(Boolean);
+  const list = (text) => text.split(/\r\n?|\n/).flatMap(parts).filter(Boolean);
+  const parts = (line) => (line.includes('"') ? quoted(line) : line.split(/[,\t]/).map((part) => part.trim()));
   const bare = (part) => (/^".+"$/.test(part) ? part.slice(1, -1).replaceAll('""', '"') : part);
   function quoted(line) {
     const found = [], pieces = line.split(/([,\t])/);

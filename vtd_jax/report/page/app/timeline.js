@@ -135,7 +135,8 @@ const timelineAnswer = (() => {
     player.rail(data.at);
     const places = lanes[0]?.places ?? [];
     const longest = places.toSorted((a, b) => answer.segments[b].end - answer.segments[b].start - answer.segments[a].end + answer.segments[a].start)[0];
-    view.show(data, before === undefined && longest !== undefined ? { segment: longest } : before === undefined ? {} : { moment: Math.min(before, total), time: time(before) });
+    const stay = before !== undefined && { moment: Math.min(before, total), time: time(before) };
+    view.show(data, stay || (longest !== undefined ? { segment: longest } : {}));
     if (before === undefined) player.seek(view.second());
     return answer;
   }
