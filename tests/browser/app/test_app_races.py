@@ -33,6 +33,9 @@ def test_nothing_of_the_video_before_is_under_a_new_one(star, site, hold):
 
 
 def test_an_answer_for_the_video_before_is_not_shown(star, site, hold):
+    # as many as no other test encodes
+    star.slide("frames", 25)
+    wait(lambda: len(star.all(".frame")) == 25)
     star.type(SLOW)
     time.sleep(0.3)
     held = hold(site)
