@@ -20,6 +20,7 @@ from selenium.webdriver.remote.webelement import WebElement
 import vtd_jax
 from browser import chromium
 from support.video_files import encode
+from vtd_jax.app.jobs import Ticket
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.server import guarded
 from vtd_jax.app.service import Service
@@ -64,9 +65,10 @@ class Site:
     Attributes:
       address: of the page.
       service: behind it; an answer for `SLOW` waits for `late`.
+      port: it listens there.
     """
 
-    def __init__(self, predictor: Predictor, folder: Path | None, notice: str = ""):
+    def __init__(self, predictor: Predictor, folder: Path | None, notice: str = "", port: int = 0):
         self.predictor = predictor
         self.service = Service(predictor, folder, {"Model": predictor.description}, notice)
         self.late = 1.0
@@ -80,13 +82,13 @@ class Site:
         self.service.results = results
         self.routes = Routes(self.service)
         app = guarded(self.routes, TOKEN)
-        config = uvicorn.Config(app, port=0, log_config=None, access_log=False, lifespan="off")
+        config = uvicorn.Config(app, port=port, log_config=None, access_log=False, lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
         wait(lambda: self._server.started)
-        port = self._server.servers[0].sockets[0].getsockname()[1]
-        self.address = f"http://127.0.0.1:{port}/?token={TOKEN}"
+        self.port = self._server.servers[0].sockets[0].getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}/?token={TOKEN}"
 
     def close(self) -> None:
         """Ends the server and its service."""
@@ -126,6 +128,47 @@ def tuned(clips) -> Iterator[Site]:
     made = Site(small_predictor(), clips)
     yield made
     made.close()
+
+
+class Held:
+    """Encoding that waits.
+
+    Attributes:
+      jobs: clients' shares, as they come.
+      begun: set when frames are to be encoded.
+      go: lets them.
+    """
+
+    def __init__(self):
+        self.jobs: list[Ticket] = []
+        self.begun, self.go = threading.Event(), threading.Event()
+
+
+@pytest.fixture
+def hold(monkeypatch) -> Iterator[Callable[[Site], Held]]:
+    """Holds the encoding of a server until it is let go, at the latest at the end of the test."""
+    made: list[Held] = []
+
+    def of(site: Site) -> Held:
+        held = Held()
+        made.append(held)
+        device, encode = site.predictor.on_devices, site.service.encode
+        start = device.start
+
+        def wait_first(*given: Any) -> Any:
+            held.begun.set()
+            assert held.go.wait(PATIENCE)
+            return start(*given)
+
+        monkeypatch.setattr(device, "start", wait_first)
+        monkeypatch.setattr(
+            site.service, "encode", lambda asked: held.jobs.append(encode(asked)) or held.jobs[-1]
+        )
+        return held
+
+    yield of
+    for held in made:
+        held.go.set()
 
 
 class Page:
@@ -168,6 +211,15 @@ class Page:
         """Replaces the text of a field, as a user would."""
         self.id(field).send_keys(Keys.CONTROL, "a")
         self.id(field).send_keys(text)
+
+    def fill(self, text: str, field: str = "label-text") -> None:
+        """Replaces the text of a field at once, as pasting does."""
+        self.js(
+            "const [e, text] = arguments; e.value = text;"
+            "e.dispatchEvent(new InputEvent('input', {bubbles: true}))",
+            self.id(field),
+            text,
+        )
 
     def slide(self, name: str, value: float, released: bool = True) -> None:
         """Moves a slider."""

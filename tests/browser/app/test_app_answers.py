@@ -100,8 +100,15 @@ def test_no_labels_are_no_mistake(star):
     star.id("label-text").send_keys(Keys.CONTROL, "a", Keys.DELETE)
     wait(lambda: not star.label)
     assert not star.shown("label-problem")
+    # what is left of the labels before is neither read nor used, but sliders are
+    assert star.js("return document.getElementById('labels').closest('[inert]') !== null")
+    assert star.js("return document.getElementById('strip').closest('[inert]') !== null")
+    assert star.js("return document.getElementById('frames').closest('[inert], .stale')") is None
+    star.slide("frames", 12)
     star.type("one")
     star.answered("one")
+    assert star.js("return document.querySelectorAll('[inert], .stale').length") == 0
+    assert len(star.all(".frame")) == 12
 
 
 def test_quotes_keep_a_comma(star):

@@ -16,8 +16,9 @@ def _menu(page, text):
 
 
 def test_report_json_and_csv(star, saved):
+    before = star.texts(".heat .chosen td")
     star.slide("temperature", 0.5)
-    wait(lambda: star.state.get("temperature"))
+    wait(lambda: star.texts(".heat .chosen td") != before)
     shown = star.texts(".heat .chosen td")
     _menu(star, "Report")
     report = saved("star.html").read_text()
@@ -28,11 +29,10 @@ def test_report_json_and_csv(star, saved):
     assert told["label"] == star.label
     assert [f"{row[0]:.2f}" for row in told["confidence"]] == shown
     _menu(star, "row a frame")
-    rows = list(csv.DictReader(io.StringIO(saved("star.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO(saved("star-frames.csv").read_text())))
     assert len(rows) == 16
-    saved("star.csv").unlink()
     _menu(star, "row a label")
-    rows = list(csv.DictReader(io.StringIO(saved("star.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO(saved("star-labels.csv").read_text())))
     assert sorted(row["label"] for row in rows) == sorted(STAR)
 
 
@@ -58,3 +58,8 @@ def test_the_menu_closes_again(star):
     assert star.js("return document.getElementById('menu').open")
     star.id("answer").click()
     assert not star.js("return document.getElementById('menu').open")
+
+
+def test_a_name_that_turns_the_direction_round_does_not_turn_the_title(star):
+    star.js("memory.state.name = arguments[0]; choosing.named()", "gpj.\u202e\u2067star.mp4")
+    assert star.js("return document.title") == "gpj.star.mp4 – vtd app"

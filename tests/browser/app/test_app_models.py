@@ -1,8 +1,11 @@
 """A timeline of a long video; zero-shot beside a tuned model."""
 
+import itertools
+
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+from browser import chromium
 from browser.app.conftest import STAR, wait
 
 
@@ -33,6 +36,36 @@ def test_a_timeline_shows_what_is_when(page, site):
     page.js("document.getElementById('film').currentTime = 3")
     wait(lambda: page.texts("[data-slot=moment]") == ["3.0 s"])
     assert page.texts("#likely bdi")[0] == STAR[0]
+
+
+def test_an_edit_stays_at_the_moment_and_says_the_answer_only(page, site):
+    _timeline(page, site)
+    wait(lambda: page.shown("film"))
+    page.js("document.getElementById('film').currentTime = 3.3")
+    wait(lambda: page.texts("[data-slot=moment]") == ["3.3 s"])
+    page.js(
+        "window.heard = []; new MutationObserver(() => heard.push(document.getElementById('said')"
+        ".textContent)).observe(document.getElementById('said'), {childList: true})"
+    )
+    page.type("\n".join([*STAR, "fifth"]))
+    wait(lambda: "best of 5 labels" in page.texts("#answer .note")[0])
+    wait(lambda: page.js("return heard.length"))
+    assert all("best of 5 labels" in text for text in page.js("return heard"))
+    assert page.texts("[data-slot=moment]") == ["3.3 s"]
+
+
+def test_times_of_hours_do_not_overlap(page, site):
+    chromium.size(page.driver, 360, 740)
+    _timeline(page, site)
+    ticks = page.js(
+        "const a = answers.last(), given = structuredClone(a); given.answer.model.duration = 7200;"
+        "timelineAnswer.show(given, encoding.done());"
+        "return [...document.querySelectorAll('.ticks')].filter(e => e.checkVisibility())"
+        ".flatMap(e => [...e.children].map(t => { const r = t.getBoundingClientRect();"
+        "return [r.left, r.right] }))"
+    )
+    assert len(ticks) > 2
+    assert all(a[1] <= b[0] for a, b in itertools.pairwise(ticks)), ticks
 
 
 def test_window_and_threshold_are_sliders(page, site):
@@ -80,7 +113,7 @@ def test_a_timeline_leaves_as_csv(page, site, saved):
     _timeline(page, site)
     page.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
     next(e for e in page.all("#menu button") if "row a segment" in e.text).click()
-    lines = saved("long.csv").read_text().splitlines()
+    lines = saved("long-segments.csv").read_text().splitlines()
     assert len(lines) == 1 + len(page.all(".segment"))
 
 
@@ -105,3 +138,58 @@ def test_zero_shot_beside_tuned(page, tuned):
     page.driver.refresh()
     page.answered(*STAR)
     assert page.texts(".others th") == ["Word, tuned"]
+
+
+# the line of the other model, which has no box of its own
+SECOND = ".second > :first-child"
+
+
+def _beside(page):
+    return page.id("beside").is_selected()
+
+
+def test_zero_shot_is_beside_a_clip_and_beside_a_timeline_only_if_wanted(page, tuned):
+    page.open(tuned)
+    page.type("\n".join(STAR))
+    page.choose("star.mp4")
+    page.answered(*STAR)
+    assert _beside(page)
+    assert "JSON and Python of both" in page.id("menu-note").get_attribute("textContent")
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: page.texts(SECOND) == [] and page.texts(".others th") == [])
+    assert page.texts("#other") == page.texts("[name=explained]") == []
+    assert page.id("menu-note").get_attribute("textContent") == "All of the tuned model alone."
+    wait(lambda: page.state.get("beside") == "no")
+    page.driver.refresh()
+    page.answered(*STAR)
+    assert not _beside(page)
+    assert page.texts(SECOND) == []
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: len(page.texts(SECOND)) == 4)
+    page.id("undo").click()
+    wait(lambda: page.texts(SECOND) == [])
+
+
+def test_a_timeline_is_encoded_once(page, tuned, monkeypatch):
+    encode, asked = tuned.service.encode, []
+    monkeypatch.setattr(tuned.service, "encode", lambda one: asked.append(one) or encode(one))
+    page.open(tuned, "#mode=timeline&window=2&frames=2")
+    page.type("\n".join(STAR))
+    page.choose("long.mp4")
+    wait(lambda: page.texts(".segment") and page.label)
+    assert [one.beside for one in asked] == [False]
+    assert page.texts("#other") == []
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: page.texts("#other"))
+    assert [one.beside for one in asked] == [False, True]
+    # what is there for both is there for one
+    page.id("beside").send_keys(Keys.SPACE)
+    wait(lambda: not page.texts("#other"))
+    assert len(asked) == 2
+
+
+def test_the_name_of_the_model_says_nothing_twice(page, site):
+    page.open(site)
+    (kicker,) = page.texts(".kicker")
+    parts = kicker.removeprefix("vtd app · ").split(", ")
+    assert parts == ["tiny", "zero-shot"]

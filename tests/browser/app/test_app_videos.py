@@ -76,11 +76,14 @@ def test_another_video_is_chosen_or_not(star):
 def test_a_broken_video_is_one_line(page, site):
     page.open(site)
     page.choose("broken.mp4")
-    wait(lambda: page.shown("dock") and "broken.mp4" in page.id("dock-text").text)
-    assert "\n" not in page.id("dock-text").text
+    wait(lambda: "broken.mp4" in page.id("trouble-text").text)
+    assert "\n" not in page.id("trouble-text").text
     assert page.shown("choose")
-    page.id("cancel").click()
     assert not page.shown("dock")
+    page.id("close").click()
+    assert not page.shown("trouble")
+    # what had the focus is gone
+    assert page.driver.switch_to.active_element == page.id("file")
 
 
 def test_a_file_that_is_no_video_is_one_line(page, site, tmp_path):
@@ -88,8 +91,7 @@ def test_a_file_that_is_no_video_is_one_line(page, site, tmp_path):
     path.write_text("these are notes")
     page.open(site)
     page.id("file").send_keys(str(path))
-    wait(lambda: page.shown("choose-problem") or page.shown("dock"))
-    wait(lambda: "notes.mp4" in page.id("choose-problem").text + page.id("dock-text").text)
+    wait(lambda: "notes.mp4" in page.id("choose-problem").text + page.id("trouble-text").text)
 
 
 def test_a_link_to_a_video_that_is_gone_says_so(page, site):
@@ -150,7 +152,7 @@ def test_a_server_that_is_gone_is_one_line(page, clips, site):
     page.answered("one")
     own.close()
     page.type("two")
-    wait(lambda: "does not answer" in page.id("dock-text").text)
+    wait(lambda: "does not answer" in page.id("trouble-text").text)
     assert page.label == "one"
 
 
@@ -243,6 +245,20 @@ def test_without_a_camera_there_is_one_line(page, site):
     page.js("Object.defineProperty(navigator, 'mediaDevices', {value: undefined})")
     page.id("record").click()
     wait(lambda: "https" in page.id("choose-problem").text)
+
+
+def test_a_camera_that_is_asked_for_twice_is_opened_once(page, site):
+    page.open(site)
+    page.js(
+        "window.tracks = []; const given = navigator.mediaDevices.getUserMedia.bind("
+        "navigator.mediaDevices); navigator.mediaDevices.getUserMedia = async (wanted) => {"
+        "await new Promise((go) => setTimeout(go, 200)); const one = await given(wanted);"
+        "tracks.push(...one.getTracks()); return one; };"
+        "document.getElementById('record').click(); document.getElementById('record').click()"
+    )
+    wait(lambda: page.shown("camera-box"))
+    page.id("camera-close").click()
+    wait(lambda: page.js("return tracks.map(one => one.readyState)") == ["ended"])
 
 
 def test_a_video_too_large_is_one_line(page, site, copied):

@@ -92,7 +92,7 @@ const clipView = (hooks = {}) => {
   function stop() {
     clearInterval(timer);
     timer = 0;
-    $("play").textContent = "Play";
+    if (strip.isConnected) $("play").textContent = "Play";
   }
   function go(t, focus) {
     stop();
@@ -109,6 +109,7 @@ const clipView = (hooks = {}) => {
     showFrame();
     $("play").textContent = "Pause";
     timer = setInterval(() => {
+      if (!strip.isConnected) return stop();
       frame = Math.min(frames.length - 1, frame + 1);
       showFrame();
       if (frame === frames.length - 1) stop();
@@ -141,8 +142,10 @@ const clipView = (hooks = {}) => {
   strip.addEventListener("keyup", (event) => event.key === " " && event.preventDefault());
   // the space bar plays from anywhere, while there is something of it to see, and nothing that has a use for it
   const seen = (e) => ((r) => r.bottom > 0 && r.top < innerHeight)(e.getBoundingClientRect());
-  addEventListener("keydown", (event) => {
-    if (event.key !== " " || event.defaultPrevented || event.shiftKey || !plain(event) || !strip.isConnected) return;
+  addEventListener("keydown", function space(event) {
+    // a strip that is gone is kept by nothing
+    if (!strip.isConnected) return removeEventListener("keydown", space);
+    if (event.key !== " " || event.defaultPrevented || event.shiftKey || !plain(event)) return;
     const used = event.target.closest("a, button, input:not([type=radio]), select, textarea, summary, video, dialog, [role=radiogroup], [contenteditable]");
     if (used || !(seen($("picture").parentNode) || seen(strip))) return;
     event.preventDefault();

@@ -134,7 +134,7 @@ const timelineView = (hooks = {}) => {
   $("in").addEventListener("click", () => zoom(level + 1));
 
   return {
-    // shows other data, whose elements are in the page; `wish`: a moment in seconds, or the index of a segment
+    // shows other data, whose elements are in the page; `wish`: a moment in seconds and as a text, or the index of a segment
     show(given, wish = {}) {
       data = given;
       bars = every(".segment", chart);
@@ -146,7 +146,8 @@ const timelineView = (hooks = {}) => {
       zoom(level);
       reach(bars, bars[0]);
       if (wish.segment !== undefined) choose(wish.segment, false);
-      else moment(nearest(wish.moment ?? data.duration / 2));
+      else if (wish.moment !== undefined) this.follow(wish.moment, wish.time);
+      else moment(nearest(data.duration / 2));
       still = false;
     },
     // follows a video that plays

@@ -6,13 +6,13 @@ const answers = (() => {
   // seconds from which a timeline says more than a clip
   const LONG = 60;
   const seen = new Set();
-  let shown = 12, serial = 0, asking = null, again = false, timer = 0, last = null, speech = 0;
+  let shown = 12, serial = 0, asking = null, again = false, timer = 0, last = null, speech = 0, lost = 0;
 
   function body() {
-    const words = memory.list(state.words), long = state.mode === "timeline";
-    const asked = { video: state.video, labels: memory.list(state.labels), frames: encoding.done()?.asked.frames ?? state.frames,
-      temperature: state.temperature, vocabulary: words.length ? words : null, shown, beside: Boolean(known.beside) };
-    return long ? { ...asked, window: encoding.done()?.asked.window ?? state.window, threshold: state.threshold } : asked;
+    const words = memory.list(state.words), long = state.mode === "timeline", encoded = encoding.done()?.asked;
+    const asked = { video: state.video, labels: memory.list(state.labels), frames: encoded?.frames ?? state.frames,
+      temperature: state.temperature, vocabulary: words.length ? words : null, shown, beside: memory.beside() && Boolean(encoded?.beside) };
+    return long ? { ...asked, window: encoded?.window ?? state.window, threshold: state.threshold } : asked;
   }
 
   // `edit`: what is asked already is not wanted any more; otherwise this comes after it
@@ -25,7 +25,8 @@ const answers = (() => {
   async function send() {
     if (asking && !asking.signal.aborted) return (again = true);
     again = false;
-    problems("");
+    // after a server that was silent, or busy
+    encoding.ensure();
     const asked = body(), encoded = encoding.done();
     // at the end of an encoding this is called again
     if (!encoded || encoded.asked.video !== state.video || encoded.long !== Boolean(asked.window)) return;
@@ -33,7 +34,7 @@ const answers = (() => {
     const [many, more] = [excess(asked.labels, limits.labels, "labels"), excess(asked.vocabulary ?? [], limits.words, "words")];
     if (many || more) return problems(many, more);
     const mine = ++serial, control = (asking = new AbortController()), begun = performance.now();
-    const slow = setTimeout(() => $("place-below").classList.add("stale"), 300);
+    const slow = setTimeout(() => stale(true), 300);
     try {
       await encodeWords([...asked.labels, ...(asked.vocabulary ?? [])], control.signal);
       const found = await server.json(`/${asked.window ? "timeline" : "answer"}`, { ...asked, serial: mine }, { signal: control.signal });
@@ -46,7 +47,6 @@ const answers = (() => {
       clearTimeout(slow);
       if (asking === control) {
         asking = null;
-        $("place-below").classList.remove("stale");
         if (again) send();
       }
     }
@@ -63,13 +63,13 @@ const answers = (() => {
   async function encodeWords(texts, signal) {
     const fresh = [...new Set(texts)].filter((text) => !seen.has(text));
     if (fresh.length <= PORTION) return;
-    const stop = dock.begin(() => {
+    const work = dock.begin(() => {
       asking?.abort();
       problems("", "Cancelled. Another edit encodes the rest.");
     });
     try {
       for (let at = 0; at < fresh.length; at += PORTION) {
-        dock.say(`encoding texts: ${grouped(at)} of ${grouped(fresh.length)}`, at / fresh.length);
+        work.say(`encoding texts: ${grouped(at)} of ${grouped(fresh.length)}`, at / fresh.length);
         await server.json("/words", { words: fresh.slice(at, at + PORTION) }, { signal });
         fresh.slice(at, at + PORTION).forEach((text) => seen.add(text));
       }
@@ -77,11 +77,20 @@ const answers = (() => {
       // the answer says which text it is, and in which field
       if (error.status !== 422) throw error;
     } finally {
-      stop();
+      work.end();
     }
   }
 
+  // what is shown is not of these labels and words; sliders are
+  function stale(old, closed = false) {
+    const shown = every(":scope > :not(:has(#controls)), :scope > :has(#controls) > :not(#controls, h2)", $("place-below"));
+    for (const one of [$("place-scores"), $("answer"), ...shown]) {
+      one.classList.toggle("stale", old);
+      one.inert = closed;
+    }
+  }
   function problems(labels, words = "") {
+    stale(Boolean(labels || words));
     tell($("label-problem"), labels);
     tell($("word-problem"), words);
     $("label-text").ariaInvalid = Boolean(labels);
@@ -89,27 +98,36 @@ const answers = (() => {
     if (words) $("word-box").open = true;
   }
   function failed(error) {
-    if (error.encode) return encoding.start();
+    // a video that the server cannot keep would be encoded for ever
+    if (error.encode && ++lost < 3) return encodeAgain();
     if (error.status === 404) return choosing.gone(error.message);
-    if (/^vocabulary\b/.test(error.message) || /vocabulary/.test(error.message.slice(0, 40))) return problems("", error.message);
-    if (error.status === 422 || error.status === 400) return problems(error.message);
-    dock.problem(error.message);
+    // what only a call in Python can do
+    const message = error.message.replace(/, or pass \w+=\w+ .*$/s, "");
+    if (/^vocabulary\b/.test(error.message) || /vocabulary/.test(error.message.slice(0, 40))) return problems("", message);
+    if (error.status === 422 || error.status === 400) return problems(message);
+    stale(true);
+    dock.problem(error.message, () => want());
+  }
+  // the server may have been started again: it knows no texts either
+  function encodeAgain() {
+    seen.clear();
+    encoding.start();
   }
 
   function nothing() {
-    last = null;
-    $("answer").hidden = true;
-    $("menu").hidden = true;
-    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
+    forget();
     problems("");
+    stale(true, true);
     tell($("label-count"), "type one or more");
   }
 
   function show(given) {
-    last = given;
     const long = Boolean(given.asked.window), encoded = encoding.done();
-    if (encoded.long !== long) return;
-    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.remove("stale"));
+    if (encoded?.asked.video !== given.asked.video || encoded.long !== long) return;
+    last = given;
+    lost = 0;
+    problems("");
+    dock.clear();
     const answer = (long ? timelineAnswer : clipAnswer).show(given, encoded), other = given.answer.beside;
     every("#answer [data-slot=answer]").forEach((e) => setText(e, answer.label));
     slot("score", chance(answer.score, given.labels.length));
@@ -127,14 +145,26 @@ const answers = (() => {
       slot("other", (tuned ? given.answer.model : other).label);
       slot("other_score", chance((tuned ? given.answer.model : other).score, given.labels.length));
     }
+    const both = "Report and CSV are of the tuned model, JSON and Python of both.";
+    if (known.beside) setText($("menu-note"), other ? both : "All of the tuned model alone.");
     $("answer").hidden = $("menu").hidden = false;
     clearTimeout(speech);
-    speech = setTimeout(() => ($("said").textContent = `${answer.label}, ${chance(answer.score, given.labels.length)}, best of ${counted(given.labels.length, "label")}`), 900);
+    speech = setTimeout(() => setText($("said"), `${answer.label}, ${chance(answer.score, given.labels.length)}, best of ${counted(given.labels.length, "label")}`), 900);
+  }
+  // nothing of it is shown any more, nor what is asked already
+  function forget() {
+    clearTimeout(timer);
+    clearTimeout(speech);
+    asking?.abort();
+    ++serial;
+    last = null;
+    $("menu").open = false;
+    $("answer").hidden = $("menu").hidden = true;
   }
   function showMore() {
     shown = limits.shown;
     want();
-    $("label-text").focus();
+    $("labels").querySelector(":checked").focus();
   }
-  return { want, showMore, body, last: () => last, forget: () => (last = null) };
+  return { want, showMore, encodeAgain, last: () => last, forget };
 })();

@@ -2,7 +2,7 @@
 {
   const box = $("camera-box"), view = $("camera-view"), button = $("camera-start"), note = $("camera-note");
   const LONGEST = 60;
-  let stream = null, recorder = null, timer = 0;
+  let stream = null, recorder = null, timer = 0, opening = false;
 
   const WHY = {
     NotAllowedError: "The browser does not allow the camera here; its settings for this page can.",
@@ -17,16 +17,22 @@
   };
   async function open() {
     tell($("choose-problem"), "");
+    // while the browser asks its user
+    if (opening) return;
     if (!navigator.mediaDevices?.getUserMedia || !window.MediaRecorder)
       return tell($("choose-problem"), "Browsers give the camera to this machine's own pages and to https only: open the page so, or choose a file.");
+    opening = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({ video: true });
     } catch (error) {
       return tell($("choose-problem"), WHY[error.name] ?? `The camera does not start: ${error.message}`);
+    } finally {
+      opening = false;
     }
     view.srcObject = stream;
     box.showModal();
-    view.play();
+    // closed before it plays
+    view.play().catch(() => {});
     button.textContent = "Record";
     note.textContent = "Nothing is recorded yet.";
   }

@@ -11,14 +11,24 @@ const choosing = (() => {
   }
   function named() {
     slot("video", state.name || "Name what a video shows");
-    document.title = state.name ? `${state.name} – vtd app` : "vtd app";
+    // a title has no <bdi>: what turns the direction round stays out
+    document.title = state.name ? `${state.name.replace(/[\u202a-\u202e\u2066-\u2069]/g, "")} – vtd app` : "vtd app";
   }
   function take(id, name) {
-    encoding.forget();
-    answers.forget();
-    memory.change({ video: id, name, label: "" });
-    show();
-    encoding.start();
+    // the newest choice counts
+    sending?.abort();
+    const lost = $("choose").contains(document.activeElement);
+    if (id === state.video) {
+      open(false);
+      encoding.need();
+    } else {
+      encoding.forget();
+      memory.change({ video: id, name, label: "" });
+      show();
+      encoding.start();
+    }
+    // what had the focus is hidden
+    if (lost) (memory.list(state.labels).length ? $("another") : $("label-text")).focus();
   }
   // the video of the state, before its frames are there
   function show() {
@@ -26,15 +36,13 @@ const choosing = (() => {
     named();
     $("modes").hidden = $("stage").hidden = !state.video;
     open(!state.video);
-    $("answer").hidden = $("menu").hidden = true;
-    ["scores", "below"].forEach((place) => $(`place-${place}`).classList.add("stale"));
-    if (state.video) player.load(state.video);
-    else unmount();
+    answers.forget();
+    unmount();
+    state.video ? player.load(state.video) : player.clear();
     markFolder();
   }
   // there is no video any more, or none yet
   function reset() {
-    player.clear();
     encoding.forget();
     memory.change({ video: "", name: "" });
     show();
@@ -51,33 +59,51 @@ const choosing = (() => {
   async function send(file, name = file.name) {
     if (file.size > known.limits.upload_bytes)
       return refuse(`${name}: has ${bytes(file.size)}, more than ${bytes(known.limits.upload_bytes)}; cut it shorter`);
-    if (!file.size) return refuse(`${name}: is empty, or a folder`);
+    if (!file.size) return refuse(`${name}: is empty`);
     sending?.abort();
-    const control = (sending = new AbortController()), over = dock.begin(() => control.abort());
-    dock.say(`sending ${name}`, 0);
+    tell($("choose-problem"), "");
+    const control = (sending = new AbortController()), work = dock.begin(() => control.abort());
+    work.say(`sending ${name}`, 0);
     try {
-      const { id, name: kept } = await server.upload(file, name, (some, all) => dock.say(`sending ${name}: ${bytes(some)} of ${bytes(all)}`, some / all), control.signal);
-      over();
+      // what cannot be read would look like a server that is silent
+      await file.slice(0, 1).arrayBuffer().catch(() => {
+        throw new Error(`${name}: cannot be read; it is a folder, not for you, or not there any more`);
+      });
+      if (control.signal.aborted) return;
+      const { id, name: kept } = await server.upload(file, name, (some, all) => work.say(`sending ${name}: ${bytes(some)} of ${bytes(all)}`, some / all), control.signal);
+      if (sending === control) sending = null;
       take(id, kept);
     } catch (error) {
-      over();
       if (error.name !== "AbortError") refuse(error.message);
+    } finally {
+      work.end();
     }
   }
 
   const files = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
-  let inside = 0;
   const drag = (shown) => ($("drag").hidden = !shown);
-  addEventListener("dragenter", (event) => files(event) && (++inside, drag(true)));
-  addEventListener("dragleave", (event) => files(event) && --inside <= 0 && drag(false));
-  addEventListener("dragover", (event) => files(event) && event.preventDefault());
-  addEventListener("drop", (event) => {
-    if (!files(event)) return;
+  // a text goes into a field; a browser would leave the page for a link that is dropped elsewhere
+  const isText = (event) => !files(event) && event.target.closest?.("textarea, [type=search]");
+  addEventListener("dragenter", (event) => files(event) && drag(true));
+  // out of the window
+  addEventListener("dragleave", (event) => event.relatedTarget || drag(false));
+  addEventListener("dragover", (event) => {
+    if (isText(event)) return;
     event.preventDefault();
-    drag((inside = 0));
-    const [file, ...others] = event.dataTransfer.files;
-    if (file) send(file);
-    if (others.length) $("said").textContent = "One video at a time: the first one is taken.";
+    if (!files(event)) event.dataTransfer.dropEffect = "none";
+  });
+  addEventListener("drop", (event) => {
+    drag(false);
+    if (isText(event)) return;
+    event.preventDefault();
+    if (!files(event)) return;
+    const entries = [...event.dataTransfer.items].map((one) => one.kind === "file" && one.webkitGetAsEntry());
+    const some = [...event.dataTransfer.files], real = some.filter((_, n) => !entries[n]?.isDirectory);
+    if (!real.length) return refuse(`${some[0]?.name ?? "This"}: is a folder; drop a video of it`);
+    const film = real.find(({ name, type }) => type.startsWith("video/") || known.endings.some((ending) => name.toLowerCase().endsWith(ending))) ?? real[0];
+    dock.clear();
+    if (some.length > 1) dock.note(`${some.length} were dropped, and one is taken at a time: ${film.name}`);
+    send(film);
   });
   $("file").addEventListener("change", () => {
     const [file] = $("file").files;
@@ -127,7 +153,9 @@ const choosing = (() => {
     });
     $("folder").addEventListener("click", (event) => {
       const n = every(".file", $("folder")).indexOf(event.target.closest(".file"));
-      if (n >= 0) take(listed[n].id, listed[n].name);
+      if (n < 0) return;
+      dock.clear();
+      take(listed[n].id, listed[n].name);
     });
     $("folder").addEventListener("keydown", (event) => {
       const all = every(".file", $("folder")), n = all.indexOf(event.target);

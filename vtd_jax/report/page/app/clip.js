@@ -107,11 +107,12 @@ const clipAnswer = (() => {
   }
 
   function fillScores(answer, other, labels) {
+    every("[name=explained]").forEach((input) => (input.closest(".modes").hidden = !other));
     fit($("labels"), ".choice", answer.order.length).forEach((row, n) => {
       const k = answer.order[n];
       row.querySelector("input").value = n;
       fill(row, labels[k], answer.scores[k], chance(answer.scores[k], labels.length));
-      if (other) fillSecond(row, other.scores[k], labels.length);
+      other ? fillSecond(row, other.scores[k], labels.length) : row.querySelector(".second")?.remove();
     });
     const more = labels.length - answer.order.length;
     $("more").hidden = !more;
@@ -193,5 +194,5 @@ const clipAnswer = (() => {
     point(null);
     return answer;
   }
-  return { show, focus: () => $("strip")?.querySelector(".frame[tabindex='0']")?.focus(), reset: () => (encoded = null), at: () => view?.frame() };
+  return { show, focus: () => $("strip")?.querySelector(".frame[tabindex='0']")?.focus() };
 })();

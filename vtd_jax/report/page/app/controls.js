@@ -2,7 +2,7 @@
 const controls = (() => {
   const { state } = memory, { model, limits } = known;
   const labels = $("label-text"), words = $("word-text"), details = $("word-box");
-  const frames = $("frames"), temperature = $("temperature"), span = $("window"), threshold = $("threshold");
+  const frames = $("frames"), temperature = $("temperature"), span = $("window"), threshold = $("threshold"), beside = $("beside");
 
   function showTexts() {
     if (labels.value !== state.labels) labels.value = state.labels;
@@ -48,6 +48,7 @@ const controls = (() => {
     showWindow(state.window);
     setText($("threshold-value"), String(state.threshold));
     every("[name=mode]").forEach((input) => (input.checked = input.value === state.mode));
+    if (beside) beside.checked = memory.beside();
     slot("row", state.mode === "timeline" ? "window" : "frame");
     slot("row2", state.mode === "timeline" ? "segment" : "label");
   }
@@ -94,6 +95,10 @@ const controls = (() => {
     answers.want({ edit: false });
   });
   threshold.addEventListener("change", memory.settle);
+  beside?.addEventListener("change", () => {
+    memory.change({ beside: beside.checked ? "yes" : "no" });
+    encoding.need();
+  });
   function turnTo(mode) {
     memory.change({ mode });
     show();
@@ -109,7 +114,7 @@ const controls = (() => {
     const field = before.labels !== state.labels ? labels : before.words !== state.words ? words : null;
     show();
     if (field) toChange(field, before[field === labels ? "labels" : "words"]);
-    encoding.done() && (before.frames !== state.frames || before.window !== state.window) ? encoding.need() : answers.want();
+    encoding.need();
     $("said").textContent = by < 0 ? "undone" : "redone";
   });
   // the caret goes where the text has changed

@@ -12,13 +12,19 @@
   }
   const stem = () => memory.state.name.split("/").at(-1).replace(/\.[^.]*$/, "") || "video";
   async function download(kind, by) {
-    const path = kind === "csv" ? `/csv?by=${by.split(" ")[Number(memory.state.mode === "timeline")]}` : `/${kind}`;
+    const rows = by.split(" ")[Number(Boolean(asked().window))], path = kind === "csv" ? `/csv?by=${rows}` : `/${kind}`;
+    // the video may be another one when it comes
+    const name = stem();
     try {
       const blob = await (await server.ask(path, asked())).blob();
-      save(blob, `${stem()}.${kind === "report" ? "html" : kind}`);
+      save(blob, `${name}${rows && `-${rows}s`}.${kind === "report" ? "html" : kind}`);
     } catch (error) {
-      dock.problem(error.message);
+      failed(error);
     }
+  }
+  function failed(error) {
+    dock.problem(error.encode ? "The video has to be encoded once more; then download again." : error.message);
+    if (error.encode) answers.encodeAgain();
   }
   async function python() {
     try {
@@ -26,7 +32,7 @@
       $("python-copy").textContent = "Copy";
       box.showModal();
     } catch (error) {
-      dock.problem(error.message);
+      failed(error);
     }
   }
   async function copy() {

@@ -4,13 +4,12 @@ const player = (() => {
   let times = [], duration = 0, ahead = null, follow = () => {}, mayPlay = false, refused = "";
 
   function cannot() {
-    if (!film.getAttribute("src")) return;
     const ending = memory.state.name.split(".").at(-1).slice(0, 8).toUpperCase();
     refused = memory.state.video;
     film.removeAttribute("src");
     film.load();
     showFilm(false);
-    tell(note, `This browser does not play ${memory.state.name.includes(".") ? ending : "this video"}: frames are shown alone.`);
+    tell(note, `This browser does not play this ${memory.state.name.includes(".") ? ending : "video"}: frames are shown alone.`);
   }
   function showFilm(shown) {
     mayPlay = shown;
@@ -18,7 +17,15 @@ const player = (() => {
     picture.hidden = shown;
     $("play").hidden = shown || memory.state.mode !== "clip";
   }
-  film.addEventListener("error", cannot);
+  function forget() {
+    [times, duration, ahead, follow] = [[], 0, null, () => {}];
+    showRail([]);
+    tell(note, "");
+    setSource(picture, "data:,");
+    picture.alt = "";
+    showFilm(false);
+  }
+  film.addEventListener("error", () => film.getAttribute("src") && cannot());
   // sound alone is no film
   film.addEventListener("loadedmetadata", () => {
     if (!film.videoWidth) return cannot();
@@ -59,14 +66,14 @@ const player = (() => {
   return {
     load(id) {
       film.pause();
-      ahead = null;
-      tell(note, "");
-      showFilm(false);
-      if (refused === id) return;
+      // nothing of the video before
+      forget();
+      if (refused === id) return cannot();
       film.src = server.address(`/video/${id}`);
       film.load();
     },
     clear() {
+      forget();
       film.removeAttribute("src");
       film.load();
     },

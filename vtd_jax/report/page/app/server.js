@@ -42,23 +42,20 @@ const server = (() => {
     });
   }
 
-  // calls `on[event](data)` until the last event
+  // calls `on[event](data)` until the last event, or `on.broken()`
   function follow(job, on) {
     const stream = new EventSource(address(`/encode/${job}/events`));
-    let silent = 0;
     for (const event of Object.keys(on))
       stream.addEventListener(event, ({ data }) => {
-        silent = 0;
         if (["done", "failed", "cancelled"].includes(event)) stream.close();
         on[event](JSON.parse(data));
       });
-    // a stream that only broke off connects again
+    // it would connect again by itself, but not to a server that has forgotten the job
     stream.onerror = () => {
-      if (stream.readyState !== EventSource.CLOSED && ++silent < 4) return;
       stream.close();
-      on.failed({ error: SILENT });
+      on.broken();
     };
     return () => stream.close();
   }
-  return { ask, json, upload, follow, address };
+  return { ask, json, upload, follow, address, SILENT };
 })();

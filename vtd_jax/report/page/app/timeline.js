@@ -68,7 +68,7 @@ const timelineAnswer = (() => {
 
   function fillTicks() {
     every(".ticks").forEach((ticks, level) => {
-      const step = STEPS.find((one) => total / one <= 11 * 2 ** level) ?? STEPS.at(-1);
+      const step = STEPS.find((one) => total / one <= (total < 3600 ? 11 : 7) * 2 ** level) ?? STEPS.at(-1);
       const seconds = Array.from({ length: Math.floor((0.985 * total) / step) + 1 }, (_, n) => n * step);
       fit(ticks, ".tick", seconds.length).forEach((tick, n) => {
         tick.style.left = `${(100 * seconds[n]) / total}%`;
@@ -135,7 +135,8 @@ const timelineAnswer = (() => {
     player.rail(data.at);
     const places = lanes[0]?.places ?? [];
     const longest = places.toSorted((a, b) => answer.segments[b].end - answer.segments[b].start - answer.segments[a].end + answer.segments[a].start)[0];
-    view.show(data, before === undefined && longest !== undefined ? { segment: longest } : { moment: before });
+    const stay = before !== undefined && { moment: Math.min(before, total), time: time(before) };
+    view.show(data, stay || (longest !== undefined ? { segment: longest } : {}));
     if (before === undefined) player.seek(view.second());
     return answer;
   }
