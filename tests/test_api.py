@@ -58,7 +58,7 @@ def test_dir_lists_public_names_only():
 @pytest.mark.slow
 def test_models_and_indexes_are_printed_in_a_few_words(folder, tmp_path):
     model = vtd_jax.load("tiny")
-    assert repr(model) == "<Predictor: tiny, tiny, zero-shot; 16 frames>"
+    assert repr(model) == "<Predictor: tiny, zero-shot; 16 frames>"
     index = vtd_jax.Index.build(tmp_path / "clips.index", folder / "clip.mp4", model, frames=4)
     assert repr(index) == f"<Index: {tmp_path / 'clips.index'}; 1 clip, 4 frames each>"
 

@@ -197,7 +197,8 @@ def _model(
     tower = load_clip(source, dtype=dtype or "float32", **asked)
     preprocess = preprocess or ZERO_SHOT_PREPROCESS
     model = VTDCLIP(tower, config, rngs=nnx.Rngs(0), preprocess=preprocess)
-    description = f"{source}, {model.clip.config.architecture}, zero-shot"
+    # a CLIP's name is that of its architecture, often
+    description = ", ".join(dict.fromkeys((source, model.clip.config.architecture, "zero-shot")))
     return model, ZERO_SHOT_FRAMES, (), description
 
 

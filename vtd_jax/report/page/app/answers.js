@@ -131,9 +131,11 @@ const answers = (() => {
     const answer = (long ? timelineAnswer : clipAnswer).show(given, encoded), other = given.answer.beside;
     every("#answer [data-slot=answer]").forEach((e) => setText(e, answer.label));
     slot("score", chance(answer.score, given.labels.length));
+    const [count, total] = [encoded.frames.length, encoded.total];
+    const taken = total < count ? `${counted(total, "frame")}, repeated to ${count}` : `${counted(count, "frame")} of ${grouped(total)}`;
     const shown = long
       ? ["mean over the whole video", clock(answer.duration, true), `${counted(answer.windows.length, "window")} of ${Number(answer.window.toFixed(2))} s`, counted(answer.segments.length, "segment")]
-      : [`${counted(encoded.frames.length, "frame")} of ${grouped(encoded.total)}`, clock(encoded.duration, true)];
+      : [taken, clock(encoded.duration, true)];
     slot("facts", [...shown, `best of ${counted(given.labels.length, "label")}`].join(" · "));
     slot("took", ` · answered in ${Math.round(given.took)} ms`);
     slot("remark", encoded.note ? `${encoded.note[0].toUpperCase()}${encoded.note.slice(1)}.` : "");
