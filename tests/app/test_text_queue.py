@@ -83,6 +83,27 @@ def test_a_long_list_lets_others_in_between(queue, batches, monkeypatch):
     assert len(batches) >= 10
 
 
+def test_long_texts_are_read_in_parts(queue, monkeypatch):
+    read, tokens = [], queue.kept.tokens
+    monkeypatch.setattr(queue.kept, "tokens", lambda names: read.append(names) or tokens(names))
+    monkeypatch.setattr(text_queue, "_CHARACTERS", 20)
+    names = ("aaaa", "bbbb", "c" * 19, "dd" * 30, "e", "f")
+    asyncio.run(queue.codes(names, here))
+    assert read == [["aaaa", "bbbb"], ["c" * 19], ["dd" * 30], ["e", "f"]]
+    # what comes after a text that is too long is not read, nor what nobody waits for
+    read.clear()
+    with pytest.raises(UserError, match="too long"):
+        asyncio.run(queue.codes(("word " * 200, "g" * 30, "h"), here))
+    asks = iter([False, True])
+
+    async def gone() -> bool:
+        return next(asks)
+
+    with pytest.raises(PageGone):
+        asyncio.run(queue.codes(("i" * 30, "j" * 30, "k"), gone))
+    assert read == [["word " * 200], ["i" * 30]]
+
+
 def test_a_text_that_is_too_long_is_the_fault_of_its_list(queue):
     async def clients():
         bad = queue.codes(("fine", "word " * 200), here)

@@ -1,6 +1,7 @@
 """What the server does for its routes: models, videos, encoding and answers, without HTTP."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import tempfile
@@ -22,8 +23,8 @@ from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.python_lines import python_lines
 from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
 from vtd_jax.app.text.kept_texts import KeptTexts
-from vtd_jax.app.text.queue import Gone, TextQueue
-from vtd_jax.app.timelines.summary import timeline
+from vtd_jax.app.text.queue import Gone, TextQueue, still_there
+from vtd_jax.app.timelines.summary import is_long, timeline
 from vtd_jax.app.timelines.windows import NearestWords
 from vtd_jax.app.videos import Video, Videos
 from vtd_jax.cache.text_features import TextCache
@@ -98,6 +99,8 @@ class Service:
         # small as these, that takes many times as long as the products
         self._blas = threadpoolctl.threadpool_limits(1, user_api="blas")
         self._sums = ThreadPoolExecutor(4, "vtd-app-sums")
+        # one long timeline at a time: several would fill the memory, and keep edits waiting
+        self._long = asyncio.Lock()
         self._warm: threading.Thread | None = None
         self._checked = functools.lru_cache(maxsize=32)(self._check)
 
@@ -224,7 +227,10 @@ class Service:
         for model, one in zip(self._models, encoded):
             texts = await self._both(model, asked, gone or _never)
             made = functools.partial(self._result, model, one, texts, asked)
-            found.append(await asyncio.get_running_loop().run_in_executor(self._sums, made))
+            waits = isinstance(one, Moments) and is_long(one, texts, _plan(asked))
+            async with self._long if waits else contextlib.nullcontext():
+                await still_there(gone or _never)
+                found.append(await asyncio.get_running_loop().run_in_executor(self._sums, made))
         return found
 
     def python(self, asked: Asked) -> str:
@@ -237,7 +243,8 @@ class Service:
     def report(self, result: Explanation | Timeline) -> bytes:
         """The static page of a result."""
         about = self.about | {"Version": f"vtd_jax {vtd_jax.__version__}"}
-        with tempfile.TemporaryDirectory(prefix="vtd_app_") as folder:
+        # among the uploads, with which it goes if the process is killed
+        with tempfile.TemporaryDirectory(dir=self.videos.temporary) as folder:
             beside = Beside(notice=self.notice, index=False)
             entry = write_page(Path(folder), result, file_stem(result.video), about, beside)
             return Path(folder, entry.page).read_bytes()
@@ -268,9 +275,7 @@ class Service:
     ) -> Explanation | Timeline:
         host = model.host.at(asked.temperature)
         if isinstance(one, Moments):
-            assert asked.window is not None
-            plan = Windows(asked.frames, asked.window, asked.stride, asked.threshold)
-            return timeline(host, one, texts, plan, model.nearest)
+            return timeline(host, one, texts, _plan(asked), model.nearest)
         bias = model.predictor.on_devices.logit_bias
         return explanation(host, one.clip, one.features, texts, bias)
 
@@ -319,6 +324,12 @@ def zero_shot(predictor: Predictor) -> Predictor | None:
         description=f"{clip.clip.config.architecture}, zero-shot",
         cache=TextCache(None),
     )
+
+
+def _plan(asked: Asked) -> Windows:
+    """How the video of a timeline is cut."""
+    assert asked.window is not None
+    return Windows(asked.frames, asked.window, asked.stride, asked.threshold)
 
 
 def _described(predictor: Predictor) -> dict[str, Any]:
