@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from support.small_model import LABELS, NONE, WORDS, small_model
+from vtd_jax.app.text import checks
 from vtd_jax.app.text import queue as text_queue
 from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.app.text.queue import PageGone, TextQueue
@@ -149,3 +150,34 @@ def test_nothing_is_encoded_for_a_page_that_is_gone(queue, batches):
     with pytest.raises(PageGone):
         asyncio.run(queue.codes(("a",), gone))
     assert not batches
+
+
+def test_long_lists_are_checked_one_at_a_time_and_short_ones_beside_them(monkeypatch):
+    monkeypatch.setattr(checks, "_CHARACTERS", 10)
+    go, running, most = threading.Event(), [], []
+
+    def slow(self, place, texts, what):
+        if len(texts) > 1:
+            running.append(texts)
+            most.append(len(running))
+            assert go.wait(60)
+            running.pop()
+        return texts
+
+    monkeypatch.setattr(checks.Checks, "_check", slow)
+
+    async def clients(pool):
+        check = checks.Checks([], pool)
+        long = [
+            asyncio.ensure_future(check(0, ["long" * 5, name], "labels", here)) for name in "abc"
+        ]
+        while not running:
+            await asyncio.sleep(0.001)
+        assert await check(0, ["short"], "labels", here) == ("short",)
+        go.set()
+        return await asyncio.gather(*long)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = asyncio.run(clients(pool))
+    assert found == [("long" * 5, name) for name in "abc"]
+    assert most == [1, 1, 1]

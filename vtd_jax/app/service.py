@@ -22,6 +22,7 @@ from vtd_jax.app.jobs import Job, Ticket, Wanted
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.python_lines import python_lines
 from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
+from vtd_jax.app.text.checks import Checks
 from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.app.text.queue import Gone, TextQueue, still_there
 from vtd_jax.app.timelines.summary import is_long, timeline
@@ -36,7 +37,6 @@ from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPR
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
-from vtd_jax.predict.words import check_texts
 from vtd_jax.report.html import Beside, jpeg
 from vtd_jax.report.pages import write_page
 from vtd_jax.untrusted import limits
@@ -102,7 +102,7 @@ class Service:
         # one long timeline at a time: several would fill the memory, and keep edits waiting
         self._long = asyncio.Lock()
         self._warm: threading.Thread | None = None
-        self._checked = functools.lru_cache(maxsize=32)(self._check)
+        self._checks = Checks([one.predictor for one in self._models], self._sums)
 
     def warm_up(self) -> None:
         """Compiles in a thread what the first edits and videos need."""
@@ -281,22 +281,13 @@ class Service:
 
     async def _both(self, model: _Model, asked: Asked, gone: Gone) -> Texts:
         """Labels and vocabulary with their codes."""
-        loop, place = asyncio.get_running_loop(), self._models.index(model)
-        check = functools.partial(self._checked, place, tuple(asked.labels), "labels")
-        labels = await loop.run_in_executor(self._sums, check)
+        place = self._models.index(model)
+        labels = await self._checks(place, asked.labels, "labels", gone)
         codes = await model.queue.codes(labels, gone)
         if asked.vocabulary is None:
             return Texts(labels, codes, labels, codes, True)
-        check = functools.partial(self._checked, place, tuple(asked.vocabulary), "vocabulary")
-        words = await loop.run_in_executor(self._sums, check)
+        words = await self._checks(place, asked.vocabulary, "vocabulary", gone)
         return Texts(labels, codes, words, await model.queue.codes(words, gone), False)
-
-    def _check(self, place: int, texts: tuple[str, ...], what: str) -> tuple[str, ...]:
-        predictor = self._models[place].predictor
-        if what == "labels":
-            return predictor.check_labels(texts)
-        underscores = predictor.model.config.text_prompts > 0
-        return check_texts(texts, "vocabulary", underscores=underscores)
 
 
 def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str, Any]:
