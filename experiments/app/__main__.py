@@ -19,6 +19,7 @@ import datetime
 import os
 import re
 import secrets
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,9 @@ FRAME_ANCESTORS = flags.DEFINE_multi_string(
     [],
     "a site whose frames may hold the page, as https://huggingface.co; may be repeated",
 )
-OPEN = flags.DEFINE_bool("open", False, "open the page in a browser")
+OPEN = flags.DEFINE_bool(
+    "open", False, "open the page in a browser; a list of processes shows the token then"
+)
 flags.adopt_module_key_flags(model_flags)
 flags.adopt_module_key_flags(weight_flags)
 flags.adopt_module_key_flags(limit_flags)
@@ -122,7 +125,7 @@ def main(folder: str | None = None) -> str:
         log(
             "note: --public: whoever reaches this address may use the page, "
             + ("" if folder is None else f"see the videos of {folder}, ")
-            + "and upload others, which only their uploaders find"
+            + "and upload videos, which only their uploaders find"
         )
     else:
         about["Command"] = utf8(_line())
@@ -133,7 +136,8 @@ def main(folder: str | None = None) -> str:
         log("open this address in a browser; Ctrl-C ends the server")
         say(address)
         if OPEN.value:
-            webbrowser.open(address)
+            # a browser in the terminal does not return, and would wait for a server that waits
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     place, notice = None if folder is None else Path(folder), toy_note(model.model.clip.config)
     more = {"hosts": NAME.value, "local": local, "ancestors": FRAME_ANCESTORS.value}

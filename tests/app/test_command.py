@@ -184,6 +184,24 @@ def test_a_token_of_a_variable_is_nowhere_to_be_seen(tmp_path):
     assert token not in errors
 
 
+def test_a_browser_that_does_not_return_keeps_nobody_waiting(tmp_path):
+    # as w3m, in the terminal
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\necho "$1" >{tmp_path}/seen\nuntil [ -e {tmp_path}/go ]; do sleep .1; done\n'
+    )
+    browser.chmod(0o755)
+    server = Running("--model=tiny", "--open", BROWSER=str(browser))
+    try:
+        _until(lambda: (tmp_path / "seen").exists())
+        assert server.ask("GET", "/")[0] == 200
+    finally:
+        (tmp_path / "go").touch()
+        code, _, errors = server.stop(signal.SIGINT)
+    assert code == 0, errors
+    assert (tmp_path / "seen").read_text().strip() == server.address
+
+
 def test_a_public_server_tells_strangers_apart(tmp_path):
     make_video(tmp_path / "a.mp4", 20)
     server = Running(

@@ -13,6 +13,7 @@ import pytest
 import uvicorn
 
 from vtd_jax.app.connections import Patient
+from vtd_jax.app.guard import SAFETY
 from vtd_jax.app.server import _listening
 from vtd_jax.errors import UserError
 
@@ -146,6 +147,41 @@ def test_connections_are_bounded(limits):
                 if b"200 OK" in asked(own):
                     break
             assert time.monotonic() < end
+
+
+def test_what_no_application_sees_has_the_headers_of_safety():
+    with serving(most=1) as port, connected(port) as first, connected(port) as second:
+        first.sendall(b"\0\r\n\r\n")
+        for own, status in ((first, b"400 "), (second, b"503 ")):
+            found = b""
+            while part := own.recv(4096):
+                found += part
+            head, _, text = found.partition(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 " + status)
+            assert f"content-length: {len(text)}".encode() in head
+            for name, value in SAFETY:
+                assert name + b": " + value in head
+
+
+def test_no_refusal_is_in_the_middle_of_an_answer():
+    begun = threading.Event()
+
+    async def streams(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"part", "more_body": True})
+        begun.set()
+        await asyncio.sleep(60)
+
+    with serving(streams) as port, connected(port) as own:
+        head = b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
+        own.sendall(head)
+        assert begun.wait(LATE)
+        own.sendall(b"no size\r\n")
+        found = b""
+        while part := own.recv(4096):
+            found += part
+        assert b"part" in found
+        assert found.count(b"HTTP/1.1") == 1
 
 
 def test_clients_are_told_apart_by_their_addresses():

@@ -12,11 +12,12 @@ from app.conftest import small_predictor
 
 from support.video_files import make_video
 from vtd_jax.app import encoding
-from vtd_jax.app.decoding import Decoder
+from vtd_jax.app.decoding import Decoder, More
 from vtd_jax.app.encoding import Encoder
 from vtd_jax.app.jobs import CANCELLED, DONE, FAILED, LAST, QUEUED, Wanted
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.videos import Busy, Videos
+from vtd_jax.errors import UserError
 
 PATIENCE = 60.0
 
@@ -268,6 +269,11 @@ def test_a_crash_of_the_decoder_is_one_message(start):
     assert event == FAILED
     assert data["error"] == "crash.mp4: the process that decoded it died (signal SIGSEGV)"
     assert over(jobs[1])[0] == DONE
+
+
+def test_a_process_that_died_between_two_parts_is_one_message():
+    with pytest.raises(UserError, match=r"^long\.mp4: the process that decoded it died$"):
+        Decoder()(More("long.mp4", 4))
 
 
 @pytest.mark.slow

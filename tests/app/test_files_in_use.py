@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -10,10 +11,12 @@ from app.conftest import TOKEN, Client
 
 from support.small_model import LABELS
 from support.video_files import make_video
+from vtd_jax.app import service as module
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.server import guarded
 from vtd_jax.app.service import Service
+from vtd_jax.app.timelines import summary
 
 CLOSE = dict(rtol=1e-5, atol=2e-5)
 
@@ -98,3 +101,56 @@ def test_a_full_disk_is_one_line_without_a_path(client, ids, service, monkeypatc
     assert "/report: " in capsys.readouterr().err
     monkeypatch.setattr(service, "report", lambda *given: os.stat("/no/such/file"))
     assert client("POST", "/report", asked).json["error"].startswith("the server failed")
+
+
+def test_a_page_that_is_being_made_goes_with_the_uploads(client, ids, service, monkeypatch):
+    client.encoded(ids["a.mp4"])
+    folders, write = [], module.write_page
+    monkeypatch.setattr(
+        module, "write_page", lambda folder, *given: folders.append(folder) or write(folder, *given)
+    )
+    asked = {"video": ids["a.mp4"], "labels": list(LABELS), "frames": 4}
+    assert client("POST", "/report", asked).status == 200
+    assert [folder.parent for folder in folders] == [service.videos.temporary]
+    assert not folders[0].exists()
+
+
+def test_one_long_timeline_at_a_time_and_edits_beside_it(predictor, clips, monkeypatch):
+    monkeypatch.setattr(summary, "_LONG", 0)
+    go, running, most, made = threading.Event(), [], [], module.timeline
+
+    def slow(*given):
+        running.append(given)
+        most.append(len(running))
+        assert go.wait(60)
+        try:
+            return made(*given)
+        finally:
+            running.pop()
+
+    monkeypatch.setattr(module, "timeline", slow)
+    with Service(predictor, clips) as service:
+
+        async def app() -> Guard:
+            return guarded(Routes(service), TOKEN)
+
+        client = Client(asyncio.run(app()))
+        (video, *_) = client("GET", "/videos?search=b.mp4").json["videos"]
+        asked = {"video": video["id"], "labels": list(LABELS), "frames": 4}
+        client.encoded(video["id"])
+        client.encoded(video["id"], window=0.4)
+
+        async def all_of_them():
+            long = asked | {"window": 0.4}
+            waiting = [asyncio.ensure_future(client.ask("POST", "/timeline", long)) for _ in "abcd"]
+            while not running:
+                await asyncio.sleep(0.001)
+            for _ in range(3):
+                assert (await client.ask("POST", "/answer", asked)).status == 200
+            # nobody waits for one that has not begun
+            waiting.pop().cancel()
+            go.set()
+            return await asyncio.gather(*waiting)
+
+        assert [one.status for one in asyncio.run(all_of_them())] == [200] * 3
+    assert most == [1, 1, 1]

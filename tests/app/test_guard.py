@@ -330,3 +330,9 @@ def test_websockets_are_closed_before_they_are_accepted(client):
 def test_no_message_has_the_token(client):
     for answer in (client("GET", "/", token="wrong"), client("GET", "/x", host=b"evil")):
         assert TOKEN not in answer.body.decode() + json.dumps(answer.headers)
+
+
+def test_a_body_has_one_size(client):
+    both = {"content-length": "2", "transfer-encoding": "chunked"}
+    answer = client("POST", "/answer", b"{}", headers=both)
+    assert (answer.status, answer.headers["connection"]) == (400, "close")

@@ -178,17 +178,17 @@ def test_nothing_of_20_clients_is_left(predictor, clips, monkeypatch):
             assert all(one.job.is_over for one in encoder._tickets.values())
             assert not videos._used
             _until(lambda: videos._uploading == videos._coming == 0)
-            _until(lambda: len([*videos._temporary.iterdir()]) == CLIENTS)
-            assert {one.path for one in videos._uploads.values()} == {*videos._temporary.iterdir()}
+            _until(lambda: len([*videos.temporary.iterdir()]) == CLIENTS)
+            assert {one.path for one in videos._uploads.values()} == {*videos.temporary.iterdir()}
             assert not _processes("clips.processes")
             # the one that removes the files when this process ends
-            assert len(_processes(str(videos._temporary))) == 1
+            assert len(_processes(str(videos.temporary))) == 1
             _until(lambda: not service._models[0].queue._futures)
             assert not service._models[0].queue._waiting
             gc.collect()
             # 20 videos of 16 frames of 32 x 32 pixels are 1 MB
             assert _resident() - at_first < 2**28
-            place = videos._temporary
+            place = videos.temporary
     assert not place.exists()
     assert not _processes(str(place))
     names = [one.name for one in threading.enumerate()]

@@ -102,6 +102,7 @@ def test_what_is_not_encoded_is_said_so(client, ids):
         ({"video": "../a"}, 422, "video: expected str matching"),
         ({"video": "0" * 32}, 404, "choose or drop it again"),
         ({"shown": 10**9}, 422, "shown: "),
+        ({"window": 5e-324}, 422, "window: expected float >= 0.001"),
         ({"other": 1}, 422, "unknown field other"),
     ],
 )
@@ -227,7 +228,8 @@ def test_words_are_encoded_ahead(client, service, ids):
     words = [f"ahead {n}" for n in range(20)]
     assert client("POST", "/words", {"words": words}).json == {"encoded": 20}
     assert len(service._models[0].texts.known(words)) == 20
-    assert client("POST", "/words", {"words": ["x"] * 1001}).status == 422
+    for wrong in (["x"] * 1001, []):
+        assert client("POST", "/words", {"words": wrong}).status == 422
 
 
 def test_slow_and_large_bodies_are_refused_in_one_line(service, monkeypatch):

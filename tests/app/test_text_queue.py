@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from support.small_model import LABELS, NONE, WORDS, small_model
+from vtd_jax.app.text import checks
 from vtd_jax.app.text import queue as text_queue
 from vtd_jax.app.text.kept_texts import KeptTexts
 from vtd_jax.app.text.queue import PageGone, TextQueue
@@ -83,6 +84,27 @@ def test_a_long_list_lets_others_in_between(queue, batches, monkeypatch):
     assert len(batches) >= 10
 
 
+def test_long_texts_are_read_in_parts(queue, monkeypatch):
+    read, tokens = [], queue.kept.tokens
+    monkeypatch.setattr(queue.kept, "tokens", lambda names: read.append(names) or tokens(names))
+    monkeypatch.setattr(text_queue, "_CHARACTERS", 20)
+    names = ("aaaa", "bbbb", "c" * 19, "dd" * 30, "e", "f")
+    asyncio.run(queue.codes(names, here))
+    assert read == [["aaaa", "bbbb"], ["c" * 19], ["dd" * 30], ["e", "f"]]
+    # what comes after a text that is too long is not read, nor what nobody waits for
+    read.clear()
+    with pytest.raises(UserError, match="too long"):
+        asyncio.run(queue.codes(("word " * 200, "g" * 30, "h"), here))
+    asks = iter([False, True])
+
+    async def gone() -> bool:
+        return next(asks)
+
+    with pytest.raises(PageGone):
+        asyncio.run(queue.codes(("i" * 30, "j" * 30, "k"), gone))
+    assert read == [["word " * 200], ["i" * 30]]
+
+
 def test_a_text_that_is_too_long_is_the_fault_of_its_list(queue):
     async def clients():
         bad = queue.codes(("fine", "word " * 200), here)
@@ -128,3 +150,34 @@ def test_nothing_is_encoded_for_a_page_that_is_gone(queue, batches):
     with pytest.raises(PageGone):
         asyncio.run(queue.codes(("a",), gone))
     assert not batches
+
+
+def test_long_lists_are_checked_one_at_a_time_and_short_ones_beside_them(monkeypatch):
+    monkeypatch.setattr(checks, "_CHARACTERS", 10)
+    go, running, most = threading.Event(), [], []
+
+    def slow(self, place, texts, what):
+        if len(texts) > 1:
+            running.append(texts)
+            most.append(len(running))
+            assert go.wait(60)
+            running.pop()
+        return texts
+
+    monkeypatch.setattr(checks.Checks, "_check", slow)
+
+    async def clients(pool):
+        check = checks.Checks([], pool)
+        long = [
+            asyncio.ensure_future(check(0, ["long" * 5, name], "labels", here)) for name in "abc"
+        ]
+        while not running:
+            await asyncio.sleep(0.001)
+        assert await check(0, ["short"], "labels", here) == ("short",)
+        go.set()
+        return await asyncio.gather(*long)
+
+    with ThreadPoolExecutor(4) as pool:
+        found = asyncio.run(clients(pool))
+    assert found == [("long" * 5, name) for name in "abc"]
+    assert most == [1, 1, 1]

@@ -1,6 +1,7 @@
 """Codes of texts: only new ones are encoded, and they are the codebook's, in NumPy or compiled."""
 
 import dataclasses
+import sys
 
 import jax
 import numpy as np
@@ -86,7 +87,8 @@ def test_only_new_texts_are_encoded():
 
 def test_texts_are_encoded_beside_those_that_begin_alike():
     kept = KeptTexts(small_model(**NONE))
-    found = kept.arranged(["b a", "a b c", "b", "a", "b a c", "a b"])
+    names = ["b a", "a b c", "b", "a", "b a c", "a b"]
+    found = kept.arranged(names, [kept.tokens(names)])
     assert [names[0] for names in found] == ["a", "a", "a", "b", "b", "b"]
     # and for programs by length
     tokens = kept._model.class_tokens(["a b c d", "a", "a b c", "b", "a b"])
@@ -142,7 +144,8 @@ def test_tables_are_few():
 
 def test_the_least_recently_used_codes_go(monkeypatch):
     model = small_model(**NONE)
-    monkeypatch.setattr(texts, "_KEPT_BYTES", 3 * 4 * model.clip.config.embed_dim)
+    each = sys.getsizeof("a") + 4 * model.clip.config.embed_dim
+    monkeypatch.setattr(texts, "_KEPT_BYTES", 3 * each)
     kept = KeptTexts(model)
 
     kept.encode(["a", "b", "c"])
@@ -151,13 +154,26 @@ def test_the_least_recently_used_codes_go(monkeypatch):
     assert sorted(kept.known(["a", "b", "c", "d"])) == ["a", "c", "d"]
 
 
+def test_long_texts_count_for_what_is_kept(monkeypatch):
+    # blanks are no tokens
+    long = [f"{letter}{' ' * 4000}" for letter in "abcdef"]
+    model = small_model(**NONE)
+    monkeypatch.setattr(texts, "_KEPT_BYTES", 3 * (4100 + 4 * model.clip.config.embed_dim))
+    kept = KeptTexts(model)
+    for _ in range(2):
+        kept.encode(long)
+        assert len(kept.known(long)) == 3
+    kept.encode([str(number) for number in range(10)])
+    assert len(kept.known([str(number) for number in range(10)])) == 10
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_a_text_that_is_too_long_is_named(way):
     names = ["a", "word " * 200]
     with pytest.raises(UserError, match="word word"):
         WAYS[way](small_model(**NONE)).batches(names)
     with pytest.raises(UserError, match="word word"):
-        KeptTexts(small_model(**NONE)).arranged(names)
+        KeptTexts(small_model(**NONE)).tokens(names)
 
 
 @pytest.mark.parametrize("way", WAYS)

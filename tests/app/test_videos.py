@@ -86,16 +86,23 @@ def put(videos: Videos, name: str, content: bytes, part: int = 3):
         return upload.finish()
 
 
-def test_an_upload_has_the_id_of_its_content():
+def test_an_upload_has_the_id_of_its_name_and_content():
     with Videos() as videos:
-        one, same, other = (
+        one, same, other, named = (
             put(videos, name, content)
-            for name, content in (("x.mp4", b"first"), ("y.mp4", b"first"), ("x.mp4", b"second"))
+            for name, content in (
+                ("x.mp4", b"first"),
+                ("x.mp4", b"first"),
+                ("x.mp4", b"second"),
+                ("y.webm", b"first"),
+            )
         )
         assert one == same
-        assert one.id != other.id
+        assert len({one.id, other.id, named.id}) == 3
+        # the ending decides what a browser makes of it
+        assert (named.name, named.content_type) == ("y.webm", "video/webm")
         assert videos.find(one.id).path.read_bytes() == b"first"
-        assert len(list(one.path.parent.iterdir())) == 2
+        assert len(list(one.path.parent.iterdir())) == 3
         assert one.path.parent.stat().st_mode & 0o077 == 0
 
 

@@ -6,16 +6,15 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from vtd_jax.app.guard import SAFETY
 from vtd_jax.untrusted.limits import (
     APP_CONNECTIONS,
     APP_PATIENCE_SECONDS,
     APP_STALLED_SECONDS,
 )
 
-_FULL = (
-    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nconnection: close\r\n\r\n"
-    b"too many connections; close some\n"
-)
+_FULL = b"503 Service Unavailable", b"too many connections; close some\n"
+_BAD = b"400 Bad Request", b"no request of HTTP/1.1\n"
 # seconds until a silent peer is asked whether it lives, from question to question, and questions
 _ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
 
@@ -51,18 +50,37 @@ class Patient(H11Protocol):
         if (own := transport.get_extra_info("socket")) is not None:
             _prepare(own)
         if len(self.connections) > self._most or self._of_this_client() > self._each:
-            transport.write(_FULL)
-            transport.close()
+            self._refuse(*_FULL)
             return
         self._expect()
 
     def data_received(self, data: bytes) -> None:
         """More bytes, of a head or a body."""
         super().data_received(data)
-        if self.cycle is None or self.cycle.response_complete:
-            self._expect()
-        else:
+        if self._answers():
             self._forgive()
+        else:
+            self._expect()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no request, with the headers of safety as all else."""
+        if self._answers() and self.cycle.response_started:
+            # not into the middle of an answer
+            self.transport.close()
+            return
+        self._refuse(*_BAD)
+
+    def _answers(self) -> bool:
+        """Whether a request is being answered."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _refuse(self, status: bytes, text: bytes) -> None:
+        """Answers what no application sees, and closes the connection."""
+        size = (b"content-length", str(len(text)).encode())
+        given = ((b"content-type", b"text/plain"), size, (b"connection", b"close"))
+        lines = [b"HTTP/1.1 " + status, *(b": ".join(one) for one in (*given, *SAFETY))]
+        self.transport.write(b"\r\n".join([*lines, b"", text]))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from vtd_jax.video import decode
 from vtd_jax.video.clip import Clip, TimedFrame, frames_at, read_clip
-from vtd_jax.video.codec.wholeness import VideoInfo
+from vtd_jax.video.codec.wholeness import VideoError, VideoInfo
 from vtd_jax.video.scaling.fit import Fit
 
 
@@ -101,7 +101,7 @@ class Decoder:
         """Reads what is wanted; `MomentsWanted` opens the video, `More` reads on.
 
         Raises:
-          VideoError: not a whole video.
+          VideoError: not a whole video; or `More` of one that another process has opened.
         """
         if isinstance(wanted, ClipWanted):
             fits = Fits(ways=wanted.fits)
@@ -112,7 +112,9 @@ class Decoder:
             self._frames = frames_at(wanted.path, wanted.step, wanted.size, fits)
             return None
         images, seconds, info = [], [], None
-        assert self._frames is not None
+        if self._frames is None:
+            # it died between two parts, and this is its successor
+            raise VideoError(f"{wanted.path}: the process that decoded it died")
         while len(images) < wanted.count:
             try:
                 frame = next(self._frames)

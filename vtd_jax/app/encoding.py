@@ -226,9 +226,8 @@ class Encoder:
             # whoever ended it has said so
             return
         except UserError as error:
-            text = str(error).replace(str(wanted.video.path), wanted.video.name)
             # nothing comes after the last event of one that was ended meanwhile
-            job.tell(FAILED, error=text)
+            job.tell(FAILED, error=wanted.video.named(str(error)))
         except Exception as error:
             # the thread must live; what it was is for the terminal
             warn(f"{wanted.video.name}: {type(error).__name__}: {error}")

@@ -53,6 +53,8 @@ _NO_FRAME = (b"x-frame-options", b"DENY")
 _PAGE_POLICY = "frame-ancestors {}; base-uri 'none'; form-action 'none'"
 # of what is no page: if a browser showed it, it could do nothing
 _POLICY = "default-src 'none'; sandbox; " + _PAGE_POLICY.format("'none'")
+# of an answer without a page
+SAFETY = (*_HEADERS, _NO_FRAME, (b"content-security-policy", _POLICY.encode()))
 # sites with a certificate, of which all subdomains may be meant, and this machine
 _SITE = re.compile(
     r"https://(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+(:\d{1,5})?|http://(localhost|127\.0\.0\.1)(:\d{1,5})?"
@@ -243,7 +245,10 @@ def _too_large(most: int) -> Refused:
 
 
 def _check_length(path: str, headers: Mapping[bytes, list[bytes]]) -> None:
-    """Refuses a body that says it is too large, before it comes."""
+    """Refuses a body that says it is too large, or two sizes, before it comes."""
+    if b"content-length" in headers and b"transfer-encoding" in headers:
+        # a proxy may take the other one, and see other requests than these (smuggling)
+        raise Refused(400, "Content-Length: not beside Transfer-Encoding")
     for length in headers.get(b"content-length", []):
         if not length.isdigit() or len(length) > 15:
             raise Refused(400, "Content-Length: expected a number")

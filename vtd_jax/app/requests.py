@@ -19,7 +19,8 @@ Id = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
 Text = Annotated[str, Meta(max_length=TEXT_CHARACTERS)]
 Serial = Annotated[int, Meta(ge=0, le=2**53)]
 Frames = Annotated[int, Meta(ge=1, le=APP_FRAMES)]
-Seconds = Annotated[float, Meta(gt=0, le=86_400)]
+# less is no time between frames, and divides to nothing
+Seconds = Annotated[float, Meta(ge=1e-3, le=86_400)]
 
 
 class Encode(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -69,7 +70,7 @@ class Asked(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Words(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """Words that are encoded before they are asked for."""
 
-    words: Annotated[list[Text], Meta(max_length=PORTION)]
+    words: Annotated[list[Text], Meta(min_length=1, max_length=PORTION)]
 
 
 class _Serial(msgspec.Struct):

@@ -1,6 +1,7 @@
 """What the server does for its routes: models, videos, encoding and answers, without HTTP."""
 
 import asyncio
+import contextlib
 import functools
 import json
 import tempfile
@@ -21,9 +22,10 @@ from vtd_jax.app.jobs import Job, Ticket, Wanted
 from vtd_jax.app.kept import Kept, Key
 from vtd_jax.app.python_lines import python_lines
 from vtd_jax.app.requests import MOST_SHOWN, PORTION, Asked, Encode
+from vtd_jax.app.text.checks import Checks
 from vtd_jax.app.text.kept_texts import KeptTexts
-from vtd_jax.app.text.queue import Gone, TextQueue
-from vtd_jax.app.timelines.summary import timeline
+from vtd_jax.app.text.queue import Gone, TextQueue, still_there
+from vtd_jax.app.timelines.summary import is_long, timeline
 from vtd_jax.app.timelines.windows import NearestWords
 from vtd_jax.app.videos import Video, Videos
 from vtd_jax.cache.text_features import TextCache
@@ -35,7 +37,6 @@ from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPR
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
-from vtd_jax.predict.words import check_texts
 from vtd_jax.report.html import Beside, jpeg
 from vtd_jax.report.pages import write_page
 from vtd_jax.untrusted import limits
@@ -98,8 +99,10 @@ class Service:
         # small as these, that takes many times as long as the products
         self._blas = threadpoolctl.threadpool_limits(1, user_api="blas")
         self._sums = ThreadPoolExecutor(4, "vtd-app-sums")
+        # one long timeline at a time: several would fill the memory, and keep edits waiting
+        self._long = asyncio.Lock()
         self._warm: threading.Thread | None = None
-        self._checked = functools.lru_cache(maxsize=32)(self._check)
+        self._checks = Checks([one.predictor for one in self._models], self._sums)
 
     def warm_up(self) -> None:
         """Compiles in a thread what the first edits and videos need."""
@@ -224,7 +227,10 @@ class Service:
         for model, one in zip(self._models, encoded):
             texts = await self._both(model, asked, gone or _never)
             made = functools.partial(self._result, model, one, texts, asked)
-            found.append(await asyncio.get_running_loop().run_in_executor(self._sums, made))
+            waits = isinstance(one, Moments) and is_long(one, texts, _plan(asked))
+            async with self._long if waits else contextlib.nullcontext():
+                await still_there(gone or _never)
+                found.append(await asyncio.get_running_loop().run_in_executor(self._sums, made))
         return found
 
     def python(self, asked: Asked) -> str:
@@ -237,7 +243,8 @@ class Service:
     def report(self, result: Explanation | Timeline) -> bytes:
         """The static page of a result."""
         about = self.about | {"Version": f"vtd_jax {vtd_jax.__version__}"}
-        with tempfile.TemporaryDirectory(prefix="vtd_app_") as folder:
+        # among the uploads, with which it goes if the process is killed
+        with tempfile.TemporaryDirectory(dir=self.videos.temporary) as folder:
             beside = Beside(notice=self.notice, index=False)
             entry = write_page(Path(folder), result, file_stem(result.video), about, beside)
             return Path(folder, entry.page).read_bytes()
@@ -268,30 +275,19 @@ class Service:
     ) -> Explanation | Timeline:
         host = model.host.at(asked.temperature)
         if isinstance(one, Moments):
-            assert asked.window is not None
-            plan = Windows(asked.frames, asked.window, asked.stride, asked.threshold)
-            return timeline(host, one, texts, plan, model.nearest)
+            return timeline(host, one, texts, _plan(asked), model.nearest)
         bias = model.predictor.on_devices.logit_bias
         return explanation(host, one.clip, one.features, texts, bias)
 
     async def _both(self, model: _Model, asked: Asked, gone: Gone) -> Texts:
         """Labels and vocabulary with their codes."""
-        loop, place = asyncio.get_running_loop(), self._models.index(model)
-        check = functools.partial(self._checked, place, tuple(asked.labels), "labels")
-        labels = await loop.run_in_executor(self._sums, check)
+        place = self._models.index(model)
+        labels = await self._checks(place, asked.labels, "labels", gone)
         codes = await model.queue.codes(labels, gone)
         if asked.vocabulary is None:
             return Texts(labels, codes, labels, codes, True)
-        check = functools.partial(self._checked, place, tuple(asked.vocabulary), "vocabulary")
-        words = await loop.run_in_executor(self._sums, check)
+        words = await self._checks(place, asked.vocabulary, "vocabulary", gone)
         return Texts(labels, codes, words, await model.queue.codes(words, gone), False)
-
-    def _check(self, place: int, texts: tuple[str, ...], what: str) -> tuple[str, ...]:
-        predictor = self._models[place].predictor
-        if what == "labels":
-            return predictor.check_labels(texts)
-        underscores = predictor.model.config.text_prompts > 0
-        return check_texts(texts, "vocabulary", underscores=underscores)
 
 
 def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str, Any]:
@@ -319,6 +315,12 @@ def zero_shot(predictor: Predictor) -> Predictor | None:
         description=f"{clip.clip.config.architecture}, zero-shot",
         cache=TextCache(None),
     )
+
+
+def _plan(asked: Asked) -> Windows:
+    """How the video of a timeline is cut."""
+    assert asked.window is not None
+    return Windows(asked.frames, asked.window, asked.stride, asked.threshold)
 
 
 def _described(predictor: Predictor) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from vtd_jax.app.uploads import Upload
 from vtd_jax.errors import UserError
 from vtd_jax.files import remove_tree
-from vtd_jax.printable import brief, utf8
+from vtd_jax.printable import brief, shown, utf8
 from vtd_jax.untrusted.limits import (
     APP_LISTED,
     APP_UPLOAD_SECONDS,
@@ -45,7 +45,7 @@ _TYPES = {
     ".3gp": "video/3gpp",
     ".gif": "image/gif",
 }
-# videos of an answer to a search, and seconds for which a list of the folder is taken as it was
+# videos of an answer to a search, and seconds, at least, in which the folder is not listed again
 SHOWN, _FRESH = 200, 3.0
 # waits until the process that holds the other end of its input is gone, however it ended
 _CLEANER = 'cat >/dev/null; rm -rf -- "$1"'
@@ -64,7 +64,7 @@ class Video:
     """A video of the folder, or an upload.
 
     Attributes:
-      id: 32 hexadecimal digits; of the path in the folder, or of the content.
+      id: 32 hexadecimal digits; of the path in the folder, or of name and content.
       name: as people know it.
       path: of the file.
       bytes: of the file.
@@ -87,6 +87,18 @@ class Video:
         """For a browser: that of a video, whatever is in the file."""
         return _TYPES[self.path.suffix.lower()]
 
+    def named(self, message: str) -> str:
+        """A message about the file with its name in place of its path, which is not for strangers.
+
+        Args:
+          message: as an error has it, where what acts on a terminal is escaped.
+        """
+        path, name = os.fspath(self.path), shown(" ".join(self.name.split()))
+        # as we say it, and as Python does
+        for form in (path, repr(path)[1:-1]):
+            message = message.replace(shown(" ".join(form.split())), name)
+        return message
+
     def to_dict(self) -> dict[str, str | int]:
         """JSON-able, without the path."""
         return {"id": self.id, "name": self.name, "bytes": self.bytes}
@@ -99,6 +111,7 @@ class Videos:
 
     Attributes:
       folder: of videos; None for uploads only.
+      temporary: of uploads; a folder that goes with the process, however it ends.
     """
 
     def __init__(
@@ -117,10 +130,10 @@ class Videos:
         """
         self.folder, self._strangers, self._seconds = folder, strangers, seconds
         self._root = None if folder is None else os.path.realpath(folder)
-        self._temporary = Path(tempfile.mkdtemp(prefix="vtd_app_"))
+        self.temporary = Path(tempfile.mkdtemp(prefix="vtd_app_"))
         # also after a kill, which no handler sees
         self._cleaner = subprocess.Popen(
-            ["/bin/sh", "-c", _CLEANER, "sh", str(self._temporary)],
+            ["/bin/sh", "-c", _CLEANER, "sh", str(self.temporary)],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -130,8 +143,8 @@ class Videos:
         self._used_at: dict[str, float] = {}
         self._used: dict[str, int] = {}
         self._listed: dict[str, Video] = {}
-        self._listed_at, self._uploading, self._coming = -_FRESH, 0, 0
-        self._lock = threading.Lock()
+        self._fresh_until, self._uploading, self._coming = 0.0, 0, 0
+        self._lock, self._looking = threading.Lock(), threading.Lock()
 
     def list(self, search: str = "") -> tuple[list[Video], int]:
         """Videos of the folder whose names contain a text, and how many more there are."""
@@ -189,7 +202,7 @@ class Videos:
             if self._uploading >= APP_UPLOADING:
                 raise Busy(f"{self._uploading} uploads are on their way; try again later")
             self._uploading += 1
-        path = self._temporary / f"{secrets.token_hex(16)}{os.path.splitext(shown)[1].lower()}"
+        path = self.temporary / f"{secrets.token_hex(16)}{os.path.splitext(shown)[1].lower()}"
         try:
             done = functools.partial(self._add, shown, path)
             return Upload(shown, path, self._come, done, self._ended)
@@ -224,7 +237,7 @@ class Videos:
 
     def close(self) -> None:
         """Removes the uploads."""
-        remove_tree(self._temporary, must=False)
+        remove_tree(self.temporary, must=False)
         assert self._cleaner.stdin is not None
         self._cleaner.stdin.close()
         self._cleaner.wait()
@@ -237,7 +250,7 @@ class Videos:
 
     def _add(self, name: str, path: Path, digest: str, size: int) -> Video:
         """Takes a finished upload; the least recently used ones go where there are too many."""
-        # among clients that know each other the same content is the same video
+        # among clients that know each other the same file is the same video
         number = secrets.token_hex(16) if self._strangers else digest
         with self._lock:
             if (found := self._uploads.get(number)) is not None:
@@ -279,19 +292,40 @@ class Videos:
         return video
 
     def _look(self) -> None:
-        """Lists the folder, unless it was just listed."""
-        if self._root is None or time.monotonic() - self._listed_at < _FRESH:
+        """Lists the folder, unless it was just listed; while somebody does, the list before holds.
+
+        Large folders take seconds: if all looked at once, nobody would be answered.
+        """
+        if self._root is None or time.monotonic() < self._fresh_until:
             return
+        if not self._looking.acquire(blocking=not self._fresh_until):
+            return
+        try:
+            # the one that this one waited for may have just ended
+            if (begun := time.monotonic()) < self._fresh_until:
+                return
+            found = self._found(self._root)
+            with self._lock:
+                self._listed, now = found, time.monotonic()
+                self._fresh_until = now + max(_FRESH, now - begun)
+        finally:
+            self._looking.release()
+
+    def _found(self, root: str) -> dict[str, Video]:
+        """The videos of the folder by their ids."""
         found: dict[str, Video] = {}
-        for parent, folders, names in os.walk(self._root):
+        for parent, folders, names in os.walk(root):
             folders[:] = sorted(name for name in folders if not name.startswith("."))
             for name in sorted(names):
                 path = Path(parent, name)
                 if len(found) >= APP_LISTED:
                     break
-                if name.startswith(".") or not is_video(name) or not self._is_inside(path):
+                if name.startswith(".") or not is_video(name):
                     continue
-                place = os.path.relpath(path, self._root)
+                # no link among the folders is followed
+                if not (self._is_inside(path) if path.is_symlink() else is_regular(path)):
+                    continue
+                place = os.path.relpath(path, root)
                 digest = hashlib.blake2b(os.fsencode(place), digest_size=16, person=b"folder")
                 number = digest.hexdigest()
                 # it may be removed meanwhile
@@ -299,8 +333,7 @@ class Videos:
                     found[number] = _now(Video(number, utf8(place), path, 0))
             if len(found) >= APP_LISTED:
                 break
-        with self._lock:
-            self._listed, self._listed_at = found, time.monotonic()
+        return found
 
     def _is_inside(self, path: Path) -> bool:
         """Whether it is a file of the folder, which no link leads out of."""

@@ -120,7 +120,7 @@ REMOTE_VIDEOS = 100_000
 # of `vtd app`: labels and words of a request, its bytes, frames of a clip
 APP_LABELS = 2000
 APP_WORDS = 20_000
-APP_JSON_BYTES = 8 * 2**20
+APP_JSON_BYTES = 2 * 2**20
 APP_FRAMES = 64
 # of uploads: bytes of one, how many, and bytes of all; the least recently used go
 APP_UPLOAD_BYTES = 2**30

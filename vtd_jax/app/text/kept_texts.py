@@ -1,18 +1,19 @@
 """Codes of texts, kept one by one: an edit of a list encodes only what is new in it."""
 
 import os
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Int
 
 from vtd_jax.app.text.host_text import HostTexts
 from vtd_jax.app.text.programs import TextPrograms
 from vtd_jax.model.vtd_clip import VTDCLIP
 
-# bytes of single codes, and tables of codes of whole lists
+# bytes of single codes and their texts, and tables of codes of whole lists
 _KEPT_BYTES, _TABLES = 2**27, 8
 # batches at once on a CPU: more find the memory busy
 _MOST_WORKERS = 8
@@ -33,7 +34,7 @@ class KeptTexts:
         self._model, on_host = model, HostTexts.takes(model)
         self._way = HostTexts(model) if on_host else TextPrograms(model)
         self.workers = min(_MOST_WORKERS, os.cpu_count() or 1) if on_host else 1
-        self._most = _KEPT_BYTES // (4 * model.clip.config.embed_dim)
+        self._bytes = 0
         self._rows: OrderedDict[str, np.ndarray] = OrderedDict()
         self._tables: OrderedDict[tuple[str, ...], np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
@@ -74,15 +75,26 @@ class KeptTexts:
                 self._tables.popitem(last=False)
         return made
 
-    def arranged(self, texts: Sequence[str]) -> list[str]:
-        """The texts in an order in which neighbours take the least time in one batch.
+    def tokens(self, texts: Sequence[str]) -> Int[np.ndarray, "n ..."]:
+        """Tokens of texts, of all templates, for `arranged`.
 
         Raises:
           UserError: a text that is too long; names it.
         """
-        tokens = self._model.class_tokens(texts)
-        order = self._way.arranged(tokens.reshape(len(texts), -1))
-        return [texts[i] for i in map(int, order)]
+        return self._model.class_tokens(texts)
+
+    def arranged(self, texts: Sequence[str], parts: Sequence[np.ndarray]) -> list[str]:
+        """The texts in an order in which neighbours take the least time in one batch.
+
+        Args:
+          texts: in any order.
+          parts: their tokens, of some texts after others; they are as wide as these need.
+        """
+        width, rows = max(part.shape[-1] for part in parts), []
+        for part in parts:
+            sides = [(0, 0)] * (part.ndim - 1) + [(0, width - part.shape[-1])]
+            rows.append(np.pad(part, sides).reshape(len(part), -1))
+        return [texts[i] for i in map(int, self._way.arranged(np.concatenate(rows)))]
 
     def encode(self, texts: Sequence[str]) -> dict[str, Float32[np.ndarray, " d"]]:
         """Encodes texts, and keeps their codes.
@@ -99,7 +111,13 @@ class KeptTexts:
             # rows of their own, so that those that go free their memory
             found |= {text: row.copy() for text, row in zip(batch.texts, rows, strict=True)}
         with self._lock:
+            self._bytes += sum(_bytes(one) for one in found.items() if one[0] not in self._rows)
             self._rows.update(found)
-            while len(self._rows) > self._most:
-                self._rows.popitem(last=False)
+            while self._bytes > _KEPT_BYTES:
+                self._bytes -= _bytes(self._rows.popitem(last=False))
         return found
+
+
+def _bytes(kept: tuple[str, np.ndarray]) -> int:
+    """Of a text, which may be longer than its code, and its code."""
+    return sys.getsizeof(kept[0]) + kept[1].nbytes

@@ -5,7 +5,7 @@ On a CPU a batch of ten texts takes as long as one text: the weights of the towe
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 
 import numpy as np
@@ -16,6 +16,8 @@ from vtd_jax.errors import UserError
 
 # texts that a worker takes at once, and that a client has in the queue at once
 _TAKEN, _PORTION = 200, 400
+# characters of texts that a client has read at once: long ones take seconds
+_CHARACTERS = 2**14
 # texts that take about as long as one
 _FEW = 10
 Gone = Callable[[], Awaitable[bool]]
@@ -59,15 +61,21 @@ class TextQueue:
             return table
         codes = self.kept.known(texts)
         new = [text for text in texts if text not in codes]
-        loop = asyncio.get_running_loop()
         if new:
             # a text that is too long is the fault of this list, not of those it would be with
-            new = await loop.run_in_executor(self._pool, self.kept.arranged, new)
+            new = await self._arranged(new, gone)
         for start in range(0, len(new), _PORTION):
-            if await gone():
-                raise PageGone("the page that asked is gone")
+            await still_there(gone)
             codes |= await self._encoded(new[start : start + _PORTION])
         return self.kept.keep(texts, codes)
+
+    async def _arranged(self, texts: list[str], gone: Gone) -> list[str]:
+        """See `KeptTexts.arranged`; a long list is read in parts, which others get in between."""
+        loop, rows = asyncio.get_running_loop(), []
+        for some in _parts(texts):
+            await still_there(gone)
+            rows.append(await loop.run_in_executor(self._pool, self.kept.tokens, some))
+        return await loop.run_in_executor(self._pool, self.kept.arranged, texts, rows)
 
     async def _encoded(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
         loop = asyncio.get_running_loop()
@@ -103,3 +111,24 @@ class TextQueue:
             finally:
                 for text in taken:
                     del self._futures[text]
+
+
+async def still_there(gone: Gone) -> None:
+    """Goes on where somebody waits.
+
+    Raises:
+      PageGone: nobody does any more.
+    """
+    if await gone():
+        raise PageGone("the page that asked is gone")
+
+
+def _parts(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Texts in their order, of about `_CHARACTERS` each time."""
+    first, size = 0, 0
+    for place, text in enumerate(texts):
+        if place > first and size + len(text) > _CHARACTERS:
+            yield texts[first:place]
+            first, size = place, 0
+        size += len(text)
+    yield texts[first:]

@@ -14,6 +14,9 @@ from vtd_jax.predict.scoring import finite
 from vtd_jax.predict.timeline import KEPT, Windows
 from vtd_jax.untrusted.limits import APP_CONFIDENCES, APP_SEGMENTS
 
+# confidences of frames in windows for labels, of which more take seconds and much memory
+_LONG = 2**24
+
 
 class _Runs(NamedTuple):
     """Windows one after another that show a label: of R runs label, first window, and one after
@@ -23,6 +26,11 @@ class _Runs(NamedTuple):
     labels: np.ndarray
     firsts: np.ndarray
     ends: np.ndarray
+
+
+def is_long(moments: Moments, texts: Texts, plan: Windows) -> bool:
+    """Whether a timeline takes seconds and much memory; arguments as of `timeline`."""
+    return places(len(moments.features), plan).size * len(texts.labels) > _LONG
 
 
 def timeline(
