@@ -11,8 +11,8 @@ FOLDER holds videos to choose from; others are dropped onto the page. The addres
 has a token: who has it may use the page. The server listens on this machine only, unless --host is
 given with a token, or with --public for everybody. Ctrl-C ends it and removes what was uploaded.
 A tuned model brings its labels, and beside it its CLIP answers zero-shot. Without --model the small
-CLIP of the package answers. It knows rendered shapes only; python -m experiments.demo makes videos
-of these.
+CLIP of the package answers. It knows rendered shapes only, and without FOLDER has three clips of
+these to try.
 """
 
 import datetime
@@ -21,11 +21,13 @@ import re
 import secrets
 import threading
 import webbrowser
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
 
+from experiments.app.examples import LABELS, examples
 from experiments.common import cli, download_flag, limit_flags, program
 from experiments.predict import model_flags, weight_flags
 from experiments.predict.job import load_model
@@ -140,8 +142,12 @@ def main(folder: str | None = None) -> str:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
     place, notice = None if folder is None else Path(folder), toy_note(model.model.clip.config)
+    labels: Sequence[str] = ()
+    if notice and not model.class_names and place is None and (place := examples()) is not None:
+        labels = LABELS
     more = {"hosts": NAME.value, "local": local, "ancestors": FRAME_ANCESTORS.value}
-    with Service(model, place, about, notice, public=PUBLIC.value, loaded=settings) as service:
+    own = {"public": PUBLIC.value, "loaded": settings, "labels": labels}
+    with Service(model, place, about, notice, **own) as service:
         serve(service, token, HOST.value, PORT.value, ready, **more)
     return "the page is closed, uploads are removed"
 

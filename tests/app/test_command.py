@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments.app.examples import LABELS, SCENES
 from support import small_run
 from support.small_run import ROOT
 from support.video_files import make_video
@@ -125,6 +126,19 @@ def test_it_answers_and_ends_with_ctrl_c(running, tmp_path):
     assert (code, said) == (0, "the page is closed, uploads are removed\n"), errors
     assert "Traceback" not in errors
     assert running.token not in errors
+
+
+def test_without_anything_there_are_clips_to_try(tmp_path):
+    server = Running(VTD_JAX_CACHE=str(tmp_path))
+    videos = {one["name"]: one["id"] for one in server.json("GET", "/videos")["videos"]}
+    assert [*videos] == [f"{name}.mp4" for name in (*SCENES[:2], "three scenes")]
+    _, page = server.ask("GET", "/")
+    assert json.dumps(LABELS, separators=(",", ":")).encode() in page
+    video = videos[f"{SCENES[1]}.mp4"]
+    assert server.encoded(video) == "done"
+    asked = {"video": video, "labels": LABELS, "frames": 4}
+    assert server.json("POST", "/answer", asked)["model"]["label"] == SCENES[1]
+    assert server.stop(signal.SIGINT)[0] == 0
 
 
 def test_ctrl_c_ends_streams_and_uploads(running, tmp_path):

@@ -79,6 +79,7 @@ class Service:
         *,
         public: bool = False,
         loaded: Mapping[str, Any] | None = None,
+        labels: Sequence[str] = (),
     ):
         """
         Args:
@@ -88,10 +89,11 @@ class Service:
           notice: a warning on top of pages, such as that the model is a toy.
           public: whether clients do not know each other: then none finds the uploads of another.
           loaded: arguments that `vtd_jax.load` was called with, for the lines of Python.
+          labels: that the page begins with; default: those of training.
         """
         self._models = [_Model(one) for one in (predictor, zero_shot(predictor)) if one is not None]
         self.about, self.notice = dict(about or {}), notice
-        self._public, self._loaded = public, dict(loaded or {})
+        self._public, self._loaded, self._labels = public, dict(loaded or {}), [*labels]
         self.videos, self._kept = Videos(folder, strangers=public), Kept()
         devices = [one.predictor.on_devices for one in self._models]
         self.encoder = Encoder(devices, self.videos, self._kept)
@@ -138,7 +140,7 @@ class Service:
         folder = self.videos.folder
         main, *others = [one.predictor for one in self._models]
         return {
-            "model": _described(main),
+            "model": _described(main) | {"labels": self._labels or list(main.class_names)},
             "beside": _described(others[0]) if others else None,
             "folder": None if folder is None else folder.resolve().name,
             "endings": sorted(SUFFIXES),
