@@ -73,6 +73,11 @@ def test_a_model_in_which_nothing_is_learnt_has_none_beside_it():
     assert zero_shot(small_predictor(**NONE)) is None
 
 
+def test_no_answer_sends_elsewhere_with_the_token(client):
+    answer = client("GET", f"/videos/?token={TOKEN}")
+    assert (answer.status, answer.headers.get("location")) == (404, None)
+
+
 def test_what_is_not_encoded_is_said_so(client, ids):
     asked = {"video": ids["b.mp4"], "labels": ["a"], "frames": 17, "serial": 3}
     answer = client("POST", "/answer", asked)

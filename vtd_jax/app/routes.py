@@ -62,7 +62,10 @@ class Routes:
             Route("/csv", self.csv, methods=["POST"]),
             Route("/python", self.python, methods=["POST"]),
         ]
-        return Starlette(routes=[_told(route) for route in routes])
+        app = Starlette(routes=[_told(route) for route in routes])
+        # an answer that sends somewhere else would repeat the token
+        app.router.redirect_slashes = False
+        return app
 
     async def page(self, request: Request) -> Response:
         """The page."""

@@ -198,7 +198,9 @@ def _model(
     preprocess = preprocess or ZERO_SHOT_PREPROCESS
     model = VTDCLIP(tower, config, rngs=nnx.Rngs(0), preprocess=preprocess)
     # a CLIP's name is that of its architecture, often
-    description = ", ".join(dict.fromkeys((source, model.clip.config.architecture, "zero-shot")))
+    description = ", ".join(
+        dict.fromkeys((os.fspath(source), model.clip.config.architecture, "zero-shot"))
+    )
     return model, ZERO_SHOT_FRAMES, (), description
 
 

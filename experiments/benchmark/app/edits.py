@@ -156,7 +156,9 @@ def _check(edits: _Edits, predictor: Predictor, path: Path) -> float:
       UserError: it is too large.
     """
     labels = edits.new(100)
-    ours, theirs = edits.one(labels)["model"], predictor.explain(path, labels)
+    ours = edits.one(labels)["model"]
+    # of one path it is one explanation
+    theirs: Any = predictor.explain(path, labels)
     error = float(np.abs(np.subtract(ours["scores"], theirs.scores)).max())
     if error > _CLOSE or ours["label"] != theirs.label:
         raise UserError(f"an answer of the app differs from the library's by {error:.1e}")

@@ -161,6 +161,8 @@ def hold(monkeypatch) -> Iterator[Callable[[Site], Held]]:
             return start(*given)
 
         monkeypatch.setattr(device, "start", wait_first)
+        # frames that other tests have encoded would leave nothing to do
+        monkeypatch.setattr(site.service._kept, "rows", lambda *given: {})
         monkeypatch.setattr(
             site.service, "encode", lambda asked: held.jobs.append(encode(asked)) or held.jobs[-1]
         )

@@ -53,6 +53,25 @@ def test_lines_of_python(star, saved):
     compile(lines, "star.py", "exec")
 
 
+def test_the_link_opens_the_same(star):
+    star.driver.execute_cdp_cmd(
+        "Browser.grantPermissions",
+        {"permissions": ["clipboardReadWrite", "clipboardSanitizedWrite"]},
+    )
+    star.slide("temperature", 0.5)
+    _menu(star, "link")
+    wait(lambda: star.id("link").text == "Copied")
+    link = star.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
+    assert link == star.js("return location.href")
+    assert "temperature=" in link
+
+
+def test_a_link_that_may_not_be_copied_says_so(star):
+    star.js("navigator.clipboard.writeText = () => Promise.reject(new Error())")
+    _menu(star, "link")
+    wait(lambda: "address bar" in star.id("link").text)
+
+
 def test_the_menu_closes_again(star):
     star.driver.find_element(By.CSS_SELECTOR, "#menu summary").click()
     assert star.js("return document.getElementById('menu').open")

@@ -1,7 +1,5 @@
 """A video comes onto the page: dropped, as a file, from the folder; encoding can be cancelled."""
 
-import threading
-
 import pytest
 from selenium.webdriver.common.keys import Keys
 
@@ -119,27 +117,17 @@ def test_a_video_that_the_server_let_go_is_encoded_again(star, site, monkeypatch
     assert len(refused) == 1
 
 
-def test_the_first_encoding_is_cancelled(page, site, monkeypatch, clips):
-    device, begun, go = site.predictor.on_devices, threading.Event(), threading.Event()
-    inner = device.start
-
-    def held(*given):
-        begun.set()
-        assert go.wait(60)
-        return inner(*given)
-
-    monkeypatch.setattr(device, "start", held)
+def test_the_first_encoding_is_cancelled(page, site, hold):
+    held = hold(site)
     page.open(site, "#frames=11&labels=one")
     page.choose("circle.mp4")
-    try:
-        assert begun.wait(60)
-        wait(lambda: page.shown("dock"))
-        page.id("cancel").click()
-        wait(lambda: page.shown("choose"))
-        assert not page.shown("stage")
-        assert page.state.get("video") is None
-    finally:
-        go.set()
+    assert held.begun.wait(60)
+    wait(lambda: page.shown("dock"))
+    page.id("cancel").click()
+    wait(lambda: page.shown("choose"))
+    assert not page.shown("stage")
+    assert page.state.get("video") is None
+    held.go.set()
     page.choose("circle.mp4")
     page.answered("one")
     assert len(page.all(".frame")) == 11
@@ -173,32 +161,18 @@ def test_real_clips(page, site, shared_dir, name):
         wait(lambda: abs(page.js(now) - seconds) < 0.1)
 
 
-def test_encoding_is_cancelled(star, site, monkeypatch):
-    device, begun, go = site.predictor.on_devices, threading.Event(), threading.Event()
-    inner = device.start
-
-    def held(*given):
-        begun.set()
-        assert go.wait(60)
-        return inner(*given)
-
-    monkeypatch.setattr(device, "start", held)
-    encode, jobs = site.service.encode, []
-    monkeypatch.setattr(
-        site.service, "encode", lambda asked: jobs.append(encode(asked)) or jobs[-1]
-    )
+def test_encoding_is_cancelled(star, site, hold):
+    held = hold(site)
     star.slide("frames", 23)
-    try:
-        assert begun.wait(60)
-        wait(lambda: star.shown("dock"))
-        star.id("cancel").click()
-        wait(lambda: not star.shown("dock"))
-        wait(lambda: jobs[-1].now()[0] == CANCELLED)
-        # the frames that are there stay
-        assert star.id("frames-value").text == "16"
-        assert len(star.all(".frame")) == 16
-    finally:
-        go.set()
+    assert held.begun.wait(60)
+    wait(lambda: star.shown("dock"))
+    star.id("cancel").click()
+    wait(lambda: not star.shown("dock"))
+    wait(lambda: held.jobs[-1].now()[0] == CANCELLED)
+    # the frames that are there stay
+    assert star.id("frames-value").text == "16"
+    assert len(star.all(".frame")) == 16
+    held.go.set()
     wait(lambda: not site.service.encoder._running)
     star.slide("frames", 5)
     wait(lambda: len(star.all(".frame")) == 5)

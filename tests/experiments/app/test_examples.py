@@ -1,9 +1,12 @@
 """What `vtd app` shows to who has neither weights nor videos."""
 
+import pytest
+
 import vtd_jax
 from experiments.app.examples import LABELS, SCENES, examples
 
 
+@pytest.mark.slow
 def test_examples_show_their_names(tmp_path, monkeypatch):
     monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path))
     folder = examples()

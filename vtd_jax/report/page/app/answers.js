@@ -136,7 +136,7 @@ const answers = (() => {
     const shown = long
       ? ["mean over the whole video", clock(answer.duration, true), `${counted(answer.windows.length, "window")} of ${Number(answer.window.toFixed(2))} s`, counted(answer.segments.length, "segment")]
       : [taken, clock(encoded.duration, true)];
-    slot("facts", [...shown, `best of ${counted(given.labels.length, "label")}`].join(" · "));
+    slot("facts", [...shown, given.labels.length === 1 ? "a single label always has all" : `best of ${counted(given.labels.length, "label")}`].join(" · "));
     slot("took", ` · answered in ${Math.round(given.took)} ms`);
     slot("remark", encoded.note ? `${encoded.note[0].toUpperCase()}${encoded.note.slice(1)}.` : "");
     $("offer").hidden = long || !(encoded.duration > LONG);

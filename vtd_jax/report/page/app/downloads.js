@@ -35,6 +35,18 @@
       failed(error);
     }
   }
+  // in another site's frame no bar shows the address
+  async function link(button) {
+    const before = button.textContent;
+    try {
+      await navigator.clipboard.writeText(memory.link());
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed: copy it from the address bar";
+    }
+    tell($("said"), button.textContent);
+    setTimeout(() => (button.textContent = before), 4000);
+  }
   async function copy() {
     try {
       await navigator.clipboard.writeText(lines.textContent);
@@ -48,6 +60,7 @@
   menu.addEventListener("click", (event) => {
     const button = event.target.closest("button");
     if (!button) return;
+    if (button.id === "link") return link(button);
     menu.open = false;
     menu.querySelector("summary").focus();
     button.id === "python" ? python() : download(button.dataset.download, button.dataset.by ?? "");

@@ -149,7 +149,12 @@ const memory = (() => {
     }
     return found;
   }
+  function link() {
+    settle();
+    writeNow();
+    return new URL(own, location.href).href;
+  }
   // twice the time for a line less: beside a timeline only where it is wanted
   const beside = () => Boolean(known.beside) && (state.beside ? state.beside === "yes" : state.mode === "clip");
-  return { state, beside, change, settle, undo: () => step(-1), redo: () => step(1), undone: (listener) => listeners.push(listener), list };
+  return { state, beside, change, settle, link, undo: () => step(-1), redo: () => step(1), undone: (listener) => listeners.push(listener), list };
 })();
