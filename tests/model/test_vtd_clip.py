@@ -102,6 +102,7 @@ def test_zero_shot_names_are_bare_and_keep_underscores():
     )
 
 
+@pytest.mark.slow
 def test_uint8_is_normalised_and_floats_are_not():
     model = _model(normalization="clip")
     frames = _frames()
@@ -121,14 +122,8 @@ def test_uint8_is_normalised_and_floats_are_not():
     )
 
 
-@pytest.mark.parametrize(
-    "pooling",
-    [
-        "confidence",
-        pytest.param("mean", marks=pytest.mark.slow),
-        pytest.param("softmax_mean", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("pooling", ["confidence", "mean", "softmax_mean"])
 def test_poolings_agree_when_all_frames_are_the_same(pooling):
     frames = np.repeat(_frames()[:, :1], 5, axis=1)
     models = {p: _model(pooling=p) for p in (pooling, "mean")}
