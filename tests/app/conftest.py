@@ -1,12 +1,14 @@
 """A service on a small model with seeded weights, and a folder of small videos."""
 
 import asyncio
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 import pytest
 
 from support.small_model import small_model
@@ -32,6 +34,23 @@ class Answer(NamedTuple):
     @property
     def json(self) -> Any:
         return json.loads(self.body)
+
+
+def check_fields(found: Any, expected: Any, *, but: str = "") -> None:
+    """Fields of results: arrays to rounding and of one type, all else exactly.
+
+    Args:
+      found: a dataclass.
+      expected: another of its type.
+      but: a field that is left out.
+    """
+    for field in dataclasses.fields(expected):
+        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
+        if isinstance(theirs, np.ndarray):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-5, err_msg=field.name)
+            assert mine.dtype == theirs.dtype, field.name
+        elif field.name != but:
+            assert mine == theirs, field.name
 
 
 class Client:

@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from app.conftest import check_fields
 
 from support.small_model import LABELS, NONE, WORDS, small_model
 from support.video_files import make_video
@@ -54,16 +55,6 @@ def answered(predictor, video, texts, frames=6, temperature=None):
     return explanation(host, clip, features, texts, predictor.on_devices.logit_bias)
 
 
-def check_same(found, expected):
-    for field in dataclasses.fields(expected):
-        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
-        if isinstance(theirs, np.ndarray):
-            np.testing.assert_allclose(mine, theirs, **CLOSE, err_msg=field.name)
-            assert mine.dtype == theirs.dtype, field.name
-        else:
-            assert mine == theirs, field.name
-
-
 @pytest.fixture(scope="module")
 def noise() -> np.ndarray:
     coarse = np.random.default_rng(0).integers(0, 256, (12, 5, 6, 3), np.uint8)
@@ -77,7 +68,7 @@ def noise() -> np.ndarray:
 def test_an_answer_is_what_the_predictor_explains(noise, settings, words):
     predictor = predictor_of(small_model(**settings))
     expected = predictor.explain(noise, LABELS, vocabulary=words)
-    check_same(answered(predictor, noise, texts_of(predictor, LABELS, words)), expected)
+    check_fields(answered(predictor, noise, texts_of(predictor, LABELS, words)), expected)
 
 
 @pytest.mark.slow
@@ -87,7 +78,7 @@ def test_answers_for_any_number_of_labels_and_frames(noise, labels):
     for frames in (1, 5, 16):
         expected = predictor.explain(noise, labels, frames=frames)
         found = answered(predictor, noise, texts_of(predictor, labels), frames)
-        check_same(found, expected)
+        check_fields(found, expected)
 
 
 def test_a_temperature_is_that_of_a_model_with_it(noise):
@@ -95,7 +86,7 @@ def test_a_temperature_is_that_of_a_model_with_it(noise):
     warmer = dataclasses.replace(predictor.model.config, temperature=0.2)
     other = predictor_of(small_model(**dataclasses.asdict(warmer)))
     found = answered(predictor, noise, texts_of(predictor), temperature=0.2)
-    check_same(found, other.explain(noise, LABELS))
+    check_fields(found, other.explain(noise, LABELS))
     own = answered(predictor, noise, texts_of(predictor))
     assert np.abs(found.confidence - own.confidence).max() > 0.05
 

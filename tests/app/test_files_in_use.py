@@ -1,9 +1,11 @@
 """Files that change, and a disk that is full, while the page uses them."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -21,11 +23,10 @@ from vtd_jax.app.timelines import summary
 CLOSE = dict(rtol=1e-5, atol=2e-5)
 
 
-@pytest.mark.slow
-def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
-    path = tmp_path / "x.mp4"
-    path.write_bytes((clips / "a.mp4").read_bytes())
-    with Service(predictor, tmp_path) as service:
+@contextlib.contextmanager
+def served(predictor, folder) -> Iterator[tuple[Client, str]]:
+    """A client, and the only video of a folder, of which 3 frames are encoded."""
+    with Service(predictor, folder) as service:
 
         async def app() -> Guard:
             return guarded(Routes(service), TOKEN)
@@ -33,6 +34,14 @@ def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
         client = Client(asyncio.run(app()))
         video = client("GET", "/videos").json["videos"][0]["id"]
         assert client.encoded(video, frames=3)[0] == "done"
+        yield client, video
+
+
+@pytest.mark.slow
+def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
+    path = tmp_path / "x.mp4"
+    path.write_bytes((clips / "a.mp4").read_bytes())
+    with served(predictor, tmp_path) as (client, video):
         make_video(tmp_path / "new.mp4", 9, width=96)
         os.replace(tmp_path / "new.mp4", path)
         asked = {"video": video, "labels": list(LABELS), "frames": 9}
@@ -51,14 +60,7 @@ def test_a_video_that_is_replaced_is_another(predictor, clips, tmp_path):
 def test_a_video_that_is_removed_or_swapped_is_gone(predictor, clips, tmp_path):
     path, content = tmp_path / "x.mp4", (clips / "a.mp4").read_bytes()
     path.write_bytes(content)
-    with Service(predictor, tmp_path) as service:
-
-        async def app() -> Guard:
-            return guarded(Routes(service), TOKEN)
-
-        client = Client(asyncio.run(app()))
-        video = client("GET", "/videos").json["videos"][0]["id"]
-        assert client.encoded(video, frames=3)[0] == "done"
+    with served(predictor, tmp_path) as (client, video):
         asked = {"video": video, "labels": list(LABELS), "frames": 3}
         for swap in (
             lambda: None,

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from app.conftest import check_fields
 
 from support.small_model import NONE
 from vtd_jax.app.answers import Moments, Texts
@@ -16,7 +17,6 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.predict.timeline import Pictures, Row, Summary, WindowCutter, Windows
 from vtd_jax.video.codec.wholeness import VideoInfo
 
-CLOSE = dict(rtol=1e-5, atol=1e-5)
 WIDTH = 32
 SETTINGS = [
     {},
@@ -89,13 +89,7 @@ def one_by_one(model: HostModel, moments: Moments, texts: Texts, plan: Windows):
 
 
 def check_same(found, expected):
-    for field in dataclasses.fields(expected):
-        mine, theirs = getattr(found, field.name), getattr(expected, field.name)
-        if isinstance(theirs, np.ndarray):
-            np.testing.assert_allclose(mine, theirs, **CLOSE, err_msg=field.name)
-            assert mine.dtype == theirs.dtype, field.name
-        elif field.name != "segments":
-            assert mine == theirs, field.name
+    check_fields(found, expected, but="segments")
     assert len(found.segments) == len(expected.segments)
     for mine, theirs in zip(found.segments, expected.segments, strict=True):
         for name, value in dataclasses.asdict(theirs).items():

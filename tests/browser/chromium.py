@@ -2,13 +2,18 @@
 downloaded.
 """
 
+import itertools
 import os
 import shutil
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 CHROMIUM = "chromium", "chromium-browser", "google-chrome"
+# roles that need a name
+NAMED = {"button", "radio", "link", "searchbox", "combobox", "textbox", "slider", "image", "table"}
+NAMED |= {"heading", "region", "toolbar", "radiogroup", "progressbar", "dialog"}
 MISSING = (
     "error: {} is not there; install it with `apt-get install chromium chromium-driver`, or set "
     "{}=/its/path"
@@ -61,3 +66,21 @@ def media(driver: webdriver.Chrome, **features: str) -> None:
 if __name__ == "__main__":
     program("CHROMIUM", *CHROMIUM)
     program("CHROMEDRIVER", "chromedriver")
+
+
+def check_outline(driver: Any) -> None:
+    """Names for screen readers, landmarks, and headings none of which skips a level."""
+    tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    nodes = [(node["role"]["value"], node) for node in tree if not node.get("ignored")]
+    for role, node in nodes:
+        if role in NAMED:
+            assert node["name"]["value"].strip(), (role, node)
+    roles = [role for role, _ in nodes]
+    assert {"banner", "main", "contentinfo", "status"} <= set(roles)
+    levels = driver.execute_script(
+        "return [...document.querySelectorAll('h1,h2,h3')].filter(h => h.offsetParent).map(h => "
+        "+h.tagName[1])"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
