@@ -153,7 +153,7 @@ class Guard:
             raise Refused(
                 421,
                 "Host: is no name of this server; open the address that it printed, or start it "
-                "with --name and the name in the address bar",
+                f"with {setting('name')} and the name in the address bar",
             )
         self._check_origin(scope, headers, name)
         given = _token(scope, headers)

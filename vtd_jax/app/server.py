@@ -15,7 +15,7 @@ from vtd_jax.app.connections import Patient
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.service import Service
-from vtd_jax.errors import UserError
+from vtd_jax.errors import UserError, setting
 from vtd_jax.printable import brief
 from vtd_jax.untrusted.limits import APP_CONNECTIONS, APP_CONNECTIONS_EACH, APP_IDLE_SECONDS
 
@@ -137,5 +137,6 @@ def _listening(host: str, port: int) -> socket.socket:
     except (OSError, UnicodeError, OverflowError) as error:
         why = (getattr(error, "strerror", None) or "no address").partition(" (")[0]
         raise UserError(
-            f"{brief(host)}:{port}: cannot be listened at ({why}); give another --port or --host"
+            f"{brief(host)}:{port}: cannot be listened at ({why}); "
+            f"give another {setting('port')} or {setting('host')}"
         ) from None
