@@ -29,7 +29,7 @@ ALLOWED = {
     "predict": {"cache", "clip", "console", "model", "train", "untrusted", "video"},
     "retrieval": {"cache", "clip", "console", "model", "predict", "untrusted", "video"},
     "report": {"installed", "predict", "untrusted", "video"},
-    "app": {"cache", "clip", "model", "predict", "report", "untrusted", "video"},
+    "app": {"clip", "model", "predict", "report", "untrusted", "video"},
     "cost": {"clip", "evaluate", "installed", "model", "parallel", "train", "video"},
 }
 _MOST_FILES, _MOST_LINES = 17, 350

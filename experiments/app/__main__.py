@@ -34,7 +34,7 @@ from experiments.predict.job import load_model
 from experiments.predict.model_flags import CHECKPOINT, CLIP
 from experiments.predict.weight_flags import ACTIVATION, HEAD_WIDTH
 from vtd_jax.app.guard import LEAST_TOKEN, check_name, check_site
-from vtd_jax.app.server import serve
+from vtd_jax.app.server import check_address, serve
 from vtd_jax.app.service import Service
 from vtd_jax.backend import describe_devices
 from vtd_jax.clip.toy import toy_note
@@ -113,6 +113,7 @@ def main(folder: str | None = None) -> str:
         if Path(folder).exists():
             raise UserError(f"{folder}: is a file; give its folder, or drop it onto the page")
         raise UserError(f"{folder}: no such folder; expected one with videos, or none")
+    check_address(HOST.value, PORT.value)
     settings = {holder.name: holder.value for holder in _MODEL}
     model = load_model(MODEL.value, TEMPLATES.value, **settings)
     if PUBLIC.value:

@@ -340,6 +340,9 @@ def test_what_is_wrong_in_the_variable_is_in_no_log(flags, monkeypatch):
 
 def test_a_port_that_is_taken_is_one_line():
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = small_run.command("app", f"--port={taken.getsockname()[1]}")
+        port = taken.getsockname()[1]
+        # before anything of the model is looked at
+        done = small_run.command("app", f"--port={port}", "--model=no/such/run")
     assert done.returncode == 2
-    assert "cannot be listened at" in done.stderr.splitlines()[-1]
+    assert done.stderr.startswith(f"error: 127.0.0.1:{port}: cannot be listened at (Address ")
+    assert done.stderr.endswith("; give another --port or --host\n")

@@ -14,7 +14,7 @@ import uvicorn
 
 from vtd_jax.app.connections import Patient
 from vtd_jax.app.guard import SAFETY
-from vtd_jax.app.server import _listening
+from vtd_jax.app.server import _listening, check_address
 from vtd_jax.errors import UserError
 
 # seconds, of a machine that does other work, too
@@ -203,8 +203,17 @@ def test_an_address_that_is_none_is_one_line(host):
 def test_two_servers_at_one_port():
     with _listening("127.0.0.1", 0) as one:
         port = one.getsockname()[1]
-        with pytest.raises(UserError, match=f"'127.0.0.1':{port}: cannot be listened at"):
-            _listening("127.0.0.1", port)
+        with pytest.raises(UserError, match=f"^127.0.0.1:{port}: cannot be listened at"):
+            check_address("127.0.0.1", port)
+
+
+def test_an_address_that_was_checked_is_free():
+    with _listening("::1", 0) as one:
+        port = one.getsockname()[1]
+        with pytest.raises(UserError, match=rf"^\[::1\]:{port}: cannot be listened at"):
+            check_address("::1", port)
+    check_address("::1", port)
+    _listening("::1", port).close()
 
 
 @pytest.mark.parametrize("host", ["::1", "localhost", "0.0.0.0", "::"])

@@ -15,7 +15,8 @@ from vtd_jax.app import guard
 from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.server import guarded
-from vtd_jax.app.service import Service, zero_shot
+from vtd_jax.app.service import Service
+from vtd_jax.predict.zero_shot import zero_shot
 from vtd_jax.report.pages import read_entry
 
 CLOSE = dict(rtol=1e-5, atol=2e-5)

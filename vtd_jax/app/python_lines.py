@@ -29,7 +29,7 @@ def python_lines(
         given["templates"] = list(config.templates)
     names = ["model", "beside"] if beside else ["model"]
     lines = ["import vtd_jax"]
-    lines += ["from vtd_jax.app.service import zero_shot"] if beside else []
+    lines += ["from vtd_jax.predict.zero_shot import zero_shot"] if beside else []
     lines += ["", _called("model = vtd_jax.load", source, given)]
     lines += ["beside = zero_shot(model)"] if beside else []
     if asked.temperature is not None:

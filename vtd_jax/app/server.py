@@ -16,7 +16,7 @@ from vtd_jax.app.guard import Guard
 from vtd_jax.app.routes import Routes
 from vtd_jax.app.service import Service
 from vtd_jax.errors import UserError, setting
-from vtd_jax.printable import brief
+from vtd_jax.printable import shown
 from vtd_jax.untrusted.limits import APP_CONNECTIONS, APP_CONNECTIONS_EACH, APP_IDLE_SECONDS
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -123,6 +123,15 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
+def check_address(host: str, port: int) -> None:
+    """Listens for a moment, so that an address that cannot be used is told before a model is read.
+
+    Raises:
+      UserError: the address cannot be used.
+    """
+    _listening(host, port).close()
+
+
 def _listening(host: str, port: int) -> socket.socket:
     """A socket that listens.
 
@@ -136,7 +145,8 @@ def _listening(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, dualstack_ipv6=both)
     except (OSError, UnicodeError, OverflowError) as error:
         why = (getattr(error, "strerror", None) or "no address").partition(" (")[0]
+        name = shown(host, 120)
         raise UserError(
-            f"{brief(host)}:{port}: cannot be listened at ({why}); "
+            f"{f'[{name}]' if ':' in host else name}:{port}: cannot be listened at ({why}); "
             f"give another {setting('port')} or {setting('host')}"
         ) from None

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import threadpoolctl
-from flax import nnx
 
 import vtd_jax
 from vtd_jax.app.answers import Moments, Texts, explanation, explanation_json
@@ -28,15 +27,13 @@ from vtd_jax.app.text.queue import Gone, TextQueue, still_there
 from vtd_jax.app.timelines.summary import is_long, timeline
 from vtd_jax.app.timelines.windows import NearestWords
 from vtd_jax.app.videos import Video, Videos
-from vtd_jax.cache.text_features import TextCache
 from vtd_jax.errors import UserError
-from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import csv_text, file_stem
 from vtd_jax.predict.job import Encoded
-from vtd_jax.predict.loading import ZERO_SHOT, ZERO_SHOT_FRAMES, ZERO_SHOT_PREPROCESS
 from vtd_jax.predict.predictor import Predictor
 from vtd_jax.predict.results import Explanation, Timeline
 from vtd_jax.predict.timeline import Windows
+from vtd_jax.predict.zero_shot import zero_shot
 from vtd_jax.report.html import Beside, jpeg
 from vtd_jax.report.pages import write_page
 from vtd_jax.untrusted import limits
@@ -303,20 +300,6 @@ def answer(results: Sequence[Explanation | Timeline], asked: Asked) -> dict[str,
         "model": told[0],
         "beside": told[1] if len(told) > 1 else None,
     }
-
-
-def zero_shot(predictor: Predictor) -> Predictor | None:
-    """The CLIP of a tuned model as it is, zero-shot; None for one in which nothing is learnt."""
-    model = predictor.model
-    if (model.text_prompts, model.visual_prompts, model.fusion) == (None, None, None):
-        return None
-    clip = VTDCLIP(model.clip, ZERO_SHOT, rngs=nnx.Rngs(0), preprocess=ZERO_SHOT_PREPROCESS)
-    return Predictor(
-        clip,
-        frames=ZERO_SHOT_FRAMES,
-        description=f"{clip.clip.config.architecture}, zero-shot",
-        cache=TextCache(None),
-    )
 
 
 def _plan(asked: Asked) -> Windows:
