@@ -95,8 +95,8 @@ def test_what_is_not_encoded_is_said_so(client, ids):
     [
         ({"labels": []}, 422, "labels: an empty list"),
         ({"labels": ["a", "A"]}, 422, "reads 'a' and 'A' as the same"),
-        ({"labels": ["a"] * 2001}, 422, "labels: expected array of length <= 2000"),
-        ({"labels": ["x" * 4097]}, 422, "length <= 4096"),
+        ({"labels": ["a"] * 2001}, 422, "labels: expected at most 2,000 entries"),
+        ({"labels": ["x" * 4097]}, 422, "at most 4,096 characters"),
         ({"labels": ["word " * 200]}, 422, "word"),
         ({"labels": "a,b"}, 422, "labels: expected array, got str"),
         ({"labels": ["\ud800"]}, 422, "not"),

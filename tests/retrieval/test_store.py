@@ -85,7 +85,7 @@ def test_contents_come_back(folder):
         (("made_from", "frames", 2**40), "frames: expected int <= 4096"),
         (("made_from", "width", 2**62), "width: expected int <= 8192"),
         (("made_from", "width", -1), "width: expected int >= 1"),
-        (("about", "model", "x" * 9999), "model: expected str of length <= 4096"),
+        (("about", "model", "x" * 9999), "model: expected at most 4,096 characters"),
         (("about", "roots", "/"), "roots: expected array"),
         (("about", "shards", [{}]), "shards[0]: object missing required field"),
         (("about", "shards", 0, "clips", 10**9), "shards[0].clips: expected int <= 256"),
@@ -129,7 +129,7 @@ def test_more_shards_than_there_are(folder):
     _changed(folder, "about", "shards", [*shards, shards[0] | {"number": 1}])
     _refused(folder, "00001.safetensors: No such file")
     _changed(folder, "about", "shards", shards * 100_001)
-    _refused(folder, "shards: expected array of length <= 100000")
+    _refused(folder, "shards: expected at most 100,000 entries")
 
 
 def _row(**changes):
@@ -141,8 +141,8 @@ def _row(**changes):
     "rows, said",
     [
         ([_row()] * 2, "2 clips, expected 3"),
-        ([_row(path="")] * 3, "path: expected str of length >= 1"),
-        ([_row(path="x" * 5000)] * 3, "path: expected str of length <= 4096"),
+        ([_row(path="")] * 3, "path: expected at least 1 character"),
+        ([_row(path="x" * 5000)] * 3, "path: expected at most 4,096 characters"),
         ([_row(root=1)] * 3, "a folder that the index does not have"),
         ([_row(root=-1)] * 3, "root: expected int >= 0"),
         ([_row(indices=[1])] * 3, "not 2 frames"),

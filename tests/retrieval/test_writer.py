@@ -207,8 +207,8 @@ def test_a_manifest_that_would_not_be_read_is_not_written(folder):
     before, contents = (folder / "index.json").read_bytes(), read_contents(folder)
     [shard] = contents.shards
     for change, said in (
-        ({"shards": (shard,) * 100_001}, "shards: expected array of length <= 100000; an index"),
-        ({"roots": ("/" + "x" * 5000,)}, r"roots\[0\]: expected str of length <= 4096"),
+        ({"shards": (shard,) * 100_001}, "shards: expected at most 100,000 entries; an index"),
+        ({"roots": ("/" + "x" * 5000,)}, r"roots\[0\]: expected at most 4,096 characters"),
         ({"frames": 5000}, "frames: expected int <= 4096"),
     ):
         with pytest.raises(UserError, match=said):

@@ -5,7 +5,9 @@ import io
 import os
 import zipfile
 import zlib
+from typing import Annotated
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -96,6 +98,22 @@ def test_json_of_a_type_is_read():
         lambda: json_text.convert({"a": "1"}, "progress", dict[str, int]),
         "progress: [...]: expected int",
     )
+
+
+@pytest.mark.parametrize(
+    "kind, value, bound, text",
+    [
+        (list, [1, 2, 3], {"max_length": 1}, "expected at most 1 entry"),
+        (list, [], {"min_length": 2000}, "expected at least 2,000 entries"),
+        (str, "abc", {"max_length": 2}, "expected at most 2 characters"),
+        (str, "", {"min_length": 1}, "expected at least 1 character"),
+        (dict, {"a": 1}, {"min_length": 2}, "expected at least 2 keys"),
+    ],
+)
+def test_a_length_is_counted_in_what_it_is_made_of(kind, value, bound, text):
+    wanted = Annotated[kind, msgspec.Meta(**bound)]
+    message = _refused(lambda: json_text.convert([value], "labels", list[wanted]))
+    assert message == f"labels: [0]: {text}"
 
 
 def test_json_says_what_to_do(tmp_path):

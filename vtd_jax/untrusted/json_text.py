@@ -16,6 +16,12 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _PLACE = re.compile(r" - at `\$(.*)`$")
+_LENGTH = re.compile(r"\b(array|str|object) of length ([<>]=) (\d+)")
+_COUNTED = {
+    "array": ("entry", "entries"),
+    "str": ("character", "characters"),
+    "object": ("key", "keys"),
+}
 # characters of a message of msgspec, which may quote a value
 _LONG = 200
 _BYTE = re.compile(r" \(byte (\d+)\)$")
@@ -106,9 +112,16 @@ def _after(remedy: str) -> str:
 def _placed(text: str) -> str:
     """msgspec's message with the place in front, as `epochs[3]: expected …`."""
     place = _PLACE.search(text)
-    reason = _PLACE.sub("", text).replace("`", "")
+    reason = _LENGTH.sub(_counted, _PLACE.sub("", text).replace("`", ""))
     reason = reason[:1].lower() + (reason[1:] if len(reason) <= _LONG else f"{reason[1:_LONG]}…")
     return f"{place[1].lstrip('.')}: {reason}" if place else reason
+
+
+def _counted(found: re.Match) -> str:
+    """A bound of a length, as a person would say it."""
+    one, many = _COUNTED[found[1]]
+    bound = "at most" if found[2] == "<=" else "at least"
+    return f"{bound} {int(found[3]):,} {one if found[3] == '1' else many}"
 
 
 def _malformed(text: str, content: bytes | str) -> str:

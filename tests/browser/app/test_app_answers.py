@@ -32,7 +32,8 @@ def test_an_edit_changes_scores_words_and_confidences(star, site):
         "white solid star",
     ]
     # what is shown is what the server computes
-    asked = {"video": star.state["video"], "labels": star.texts(".choice bdi"), "frames": 16}
+    video = wait(lambda: star.state.get("video"))
+    asked = {"video": video, "labels": star.texts(".choice bdi"), "frames": 16}
     told = star.js(
         "return fetch('/answer', {method: 'POST', body: arguments[0], headers: {'X-VTD-Token': "
         "new URLSearchParams(location.search).get('token')}}).then(r => r.json())",
@@ -202,7 +203,7 @@ def test_frames_are_encoded_when_the_slider_is_released(star):
     assert len(star.all(".frame")) == 16
     star.slide("frames", 4)
     wait(lambda: len(star.all(".frame")) == 4)
-    assert star.state["frames"] == "4"
+    wait(lambda: star.state.get("frames") == "4")
 
 
 def test_edits_are_undone_and_redone(star):

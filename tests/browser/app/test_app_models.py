@@ -76,7 +76,7 @@ def test_window_and_threshold_are_sliders(page, site):
     wait(
         lambda: page.texts("#answer .note") != before and "of 4 s" in page.texts("#answer .note")[0]
     )
-    assert page.state["window"] == "4"
+    wait(lambda: page.state.get("window") == "4")
     page.slide("threshold", 1)
     wait(lambda: page.texts("[data-slot=threshold]") == ["1"])
     page.id("undo").click()
@@ -105,7 +105,7 @@ def test_a_long_video_offers_its_timeline(page, site):
     wait(lambda: page.shown("offer"))
     page.id("as-timeline").click()
     wait(lambda: page.all(".segment"))
-    assert page.state["mode"] == "timeline"
+    wait(lambda: page.state.get("mode") == "timeline")
     assert not page.shown("offer")
 
 

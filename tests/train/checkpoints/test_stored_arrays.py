@@ -95,7 +95,7 @@ def test_links_of_a_cache_of_downloads_are_read(item, tmp_path):
         ({"shape": [300, 500], "chunks": [500]}, r"many: chunks of \[500\]"),
         (
             {"shape": [1] * 33, "chunks": [1] * 33},
-            "many: (shape|chunks): expected array of length <= 32",
+            "many: (shape|chunks): expected at most 32 entries",
         ),
         ({"shape": [300, 1000], "chunks": [300, 500]}, r"many/0\.1 is missing"),
         ({"dtype": "|S100000"}, "many: dtype: invalid enum value"),
