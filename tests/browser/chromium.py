@@ -63,11 +63,6 @@ def media(driver: webdriver.Chrome, **features: str) -> None:
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": wishes})
 
 
-if __name__ == "__main__":
-    program("CHROMIUM", *CHROMIUM)
-    program("CHROMEDRIVER", "chromedriver")
-
-
 def check_outline(driver: Any) -> None:
     """Names for screen readers, landmarks, and headings none of which skips a level."""
     tree = driver.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
@@ -84,3 +79,8 @@ def check_outline(driver: Any) -> None:
     assert levels[0] == 1
     assert levels.count(1) == 1
     assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+
+
+if __name__ == "__main__":
+    program("CHROMIUM", *CHROMIUM)
+    program("CHROMEDRIVER", "chromedriver")

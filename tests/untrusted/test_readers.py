@@ -5,7 +5,7 @@ import io
 import os
 import zipfile
 import zlib
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 import numpy as np
@@ -114,6 +114,11 @@ def test_a_length_is_counted_in_what_it_is_made_of(kind, value, bound, text):
     wanted = Annotated[kind, msgspec.Meta(**bound)]
     message = _refused(lambda: json_text.convert([value], "labels", list[wanted]))
     assert message == f"labels: [0]: {text}"
+
+
+def test_a_value_that_is_quoted_stays_as_it_is():
+    value = "Expected array of length <= 5"
+    _refused(lambda: json_text.convert(value, "kind", Literal["a", "b"]), f"'{value}'")
 
 
 def test_json_says_what_to_do(tmp_path):

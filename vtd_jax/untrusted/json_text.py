@@ -16,7 +16,8 @@ Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _PLACE = re.compile(r" - at `\$(.*)`$")
-_LENGTH = re.compile(r"\b(array|str|object) of length ([<>]=) (\d+)")
+# at the beginning: a message may quote a value, which stays as it is
+_LENGTH = re.compile(r"^Expected (array|str|object) of length ([<>]=) (\d+)")
 _COUNTED = {
     "array": ("entry", "entries"),
     "str": ("character", "characters"),
@@ -121,7 +122,7 @@ def _counted(found: re.Match) -> str:
     """A bound of a length, as a person would say it."""
     one, many = _COUNTED[found[1]]
     bound = "at most" if found[2] == "<=" else "at least"
-    return f"{bound} {int(found[3]):,} {one if found[3] == '1' else many}"
+    return f"expected {bound} {int(found[3]):,} {one if found[3] == '1' else many}"
 
 
 def _malformed(text: str, content: bytes | str) -> str:
