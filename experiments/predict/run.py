@@ -81,6 +81,7 @@ def about(
         ),
         "preprocess": model.fit.describe(model.size),
         "assignment": config.assignment,
+        "votes": config.votes,
         "ties": config.ties,
         "device": describe_devices(),
         "vtd_jax": vtd_jax.__version__,

@@ -85,6 +85,7 @@ def ablations(reference: RunConfig, sizes: Sizes) -> list[Ablation]:
         Ablation("assignment", "by cosine", "cosine", {"model.assignment": "cosine"}),
         Ablation("assignment", "Euclidean", "euclidean", {"model.assignment": "euclidean"}),
         Ablation("ties", ties, "ties_release", {"model.ties": "release"}),
+        Ablation("votes", "one for each frame", "votes_frames", {"model.votes": "frames"}),
     ]
     found += [Ablation("video tokens", f"top-{n}", f"top{n}", {"model.top_n": n}) for n in TOP_N]
     found += [

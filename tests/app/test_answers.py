@@ -26,6 +26,7 @@ SETTINGS = [
     {"top_n": 40},
     {"top_n": 3, "ties": "release"},
     {"assignment": "cosine", "ties": "release"},
+    {"top_n": 3, "votes": "frames"},
     {"pooling": "mean"},
     {"pooling": "softmax_mean"},
     {"confidence": "uniform"},

@@ -1,5 +1,5 @@
-"""Votes that tie to rounding: one rule, the same in every implementation; and the release's, as it
-was.
+"""Votes that tie to rounding: one rule, the same in every implementation; the release's, as it was;
+and votes that count frames.
 """
 
 import functools
@@ -13,8 +13,10 @@ from jax.sharding import Mesh, PartitionSpec
 
 from support.small_model import small_model
 from vtd_jax.clip.compute import Compute
+from vtd_jax.errors import UserError
 from vtd_jax.model import discretize, fast_discretize, ties
 from vtd_jax.model.axes import Axes
+from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.predict.programs import Vocabulary
 from vtd_jax.predict.serve import CODEBOOK, export_program, served_program
@@ -57,6 +59,16 @@ def expected(rule, count, temperature=0.01):
         frames = np.bincount(assignment[b], minlength=K)
         votes = np.array([weights[b, assignment[b] == k, k].sum() for k in range(K)])
         left, tokens = list(range(K)), []
+        if rule == "most frames":
+            tied.append((frames == frames.max()).sum() > 1)
+            while len(tokens) < count:
+                many = [k for k in left if frames[k] == max(frames[left])]
+                most = max(votes[many])
+                border = min([border, *(abs(most - votes[k] - 1e-5) for k in many if frames[k])])
+                tokens.append(next(k for k in many if votes[k] >= most - 1e-5))
+                left.remove(tokens[-1])
+            found.append(tokens)
+            continue
         tied.append((votes[frames > 0] >= votes.max() - 1e-5).sum() > 1)
         while len(tokens) < count:
             most = max(votes[k] for k in left)
@@ -74,7 +86,8 @@ def expected(rule, count, temperature=0.01):
 
 
 def model_of(rule, count, plain=False):
-    model = small_model(**BARE, ties=rule, top_n=count)
+    how = {"votes": "frames"} if rule == "most frames" else {"ties": rule}
+    model = small_model(**BARE, **how, top_n=count)
     return model.with_compute(Compute(plain=True)) if plain else model
 
 
@@ -118,13 +131,15 @@ def _output(path, rule, count):
     return tokens[0], tied[0]
 
 
+@pytest.mark.parametrize("rule", ["frames", "most frames"])
 @pytest.mark.parametrize("count", [1, 4])
 @pytest.mark.parametrize("path", PATHS)
-def test_every_implementation_follows_the_rule(path, count):
-    classes, tied, border = expected("frames", count)
+def test_every_implementation_follows_the_rule(path, count, rule):
+    classes, tied, border = expected(rule, count)
     assert border > 1e-9, "these videos tie to rounding in the reference too"
-    assert 0.3 < tied.mean() < 0.7
-    found, message = output(path, "frames", count)
+    # of frames as many is rarer than of all confidence
+    assert (0.3 if rule == "frames" else 0.04) < tied.mean() < 0.7
+    found, message = output(path, rule, count)
     np.testing.assert_array_equal(found, videos()[1][classes])
     if message is not None:
         np.testing.assert_array_equal(message, tied)
@@ -181,6 +196,45 @@ def test_the_rule(votes, frames, order):
     assert ties.rank(turned, mixed, 4).tolist() == [order]
 
 
+@pytest.mark.parametrize(
+    "votes, frames, order",
+    [
+        # one frame holds all confidence in its class, six hold most of it in theirs
+        ([1.0, 0.97, 0.0], [1, 6, 0], [1, 0, 2]),
+        # of as many frames the most confidence, to 1e-5; then the lower class
+        ([0.9, 0.999995, 1.0], [3, 3, 3], [1, 2, 0]),
+        ([1.0, 0.5, 0.6], [2, 3, 3], [2, 1, 0]),
+    ],
+)
+def test_the_rule_where_frames_are_the_votes(votes, frames, order):
+    for count in range(1, 4):
+        found = ties.rank(tally([votes], [frames]), jnp.arange(3)[None], count, votes="frames")
+        assert found.tolist() == [order[:count]]
+    mixed = jnp.asarray([[1, 2, 0]])
+    turned = tally([np.array(votes)[mixed[0]]], [np.array(frames)[mixed[0]]])
+    assert ties.rank(turned, mixed, 3, votes="frames").tolist() == [order]
+    tied = ties.tied(tally([votes], [frames]), votes="frames")
+    assert tied.tolist() == [frames.count(max(frames)) > 1]
+
+
+def test_votes_are_counts_of_frames_in_every_output():
+    features, codes = map(jnp.asarray, videos())
+    for plain in (False, True):
+        model = model_of("most frames", 1, plain)
+        found = jax.jit(functools.partial(VTDCLIP.classify, model))(features, codes)
+        counts = [np.bincount(row, minlength=K) for row in np.asarray(found.assignment)]
+        np.testing.assert_array_equal(found.votes, counts)
+    words = Vocabulary([f"{k}" for k in range(K)], codes)
+    told = words.video_tokens(videos()[0], np.asarray(found.assignment), model.config)
+    np.testing.assert_array_equal(told.votes[:, 0], np.max(counts, axis=1))
+
+
+def test_frames_do_not_count_with_the_ties_of_the_release():
+    match = r"model.votes='frames' with model.ties='release': the release counts confidence; set"
+    with pytest.raises(UserError, match=match):
+        ModelConfig(votes="frames", ties="release")
+
+
 @pytest.mark.slow
 def test_uniform_confidence_has_no_ties_but_of_as_many_frames():
     features, codes = map(jnp.asarray, videos())
@@ -209,8 +263,9 @@ def test_gradients_reach_the_token_that_the_rule_took():
 
 
 def test_votes_that_are_not_numbers_take_a_class_that_is_there():
-    found = ties.winner(tally([[np.nan] * 3], [[1, 2, 0]]), jnp.arange(3)[None])
-    assert found.tolist() == [0]
+    for votes in ("confidence", "frames"):
+        found = ties.winner(tally([[np.nan] * 3], [[1, 2, 2]]), jnp.arange(3)[None], votes=votes)
+        assert found.tolist() == [0 if votes == "confidence" else 1]
 
 
 @pytest.mark.slow

@@ -125,7 +125,7 @@ class HostModel:
         ids: Int32[np.ndarray, " t"],
         codes: Float32[np.ndarray, "v d"],
     ) -> Token:
-        """The words with the most votes, ties as by `ModelConfig.ties`.
+        """The words with the most votes, as by `ModelConfig.votes` and `ModelConfig.ties`.
 
         Args:
           features: of a video's frames, raw.
@@ -135,11 +135,13 @@ class HostModel:
         found = np.unique(ids)
         named = ids[:, None] == found
         weights = self.confidence(features, codes[found])
-        votes = np.where(named, weights, 0).sum(axis=0)
+        frames = named.sum(axis=0).astype(np.float32)
+        by_frames = self.config.votes == "frames"
+        votes = frames if by_frames else np.where(named, weights, 0).sum(axis=0)
         count = min(self.config.top_n, len(codes))
         if self.config.ties == "frames":
             lacking = np.where(named, 0, weights).sum(axis=0)
-            places = _ranked(lacking, named.sum(axis=0), min(count, len(found)))
+            places = _ranked(lacking, frames, min(count, len(found)), by_frames)
             fill = _others(found, count - len(places), len(codes))
             chosen = np.concatenate([found[places], fill])
             return Token(chosen, np.concatenate([votes[places], np.zeros(len(fill), np.float32)]))
@@ -261,14 +263,15 @@ def _best(closeness: np.ndarray, top: int) -> np.ndarray:
     return places[np.argsort(-closeness[places], kind="stable")][:top].astype(np.int32)
 
 
-def _ranked(lacking: np.ndarray, frames: np.ndarray, count: int) -> list[int]:
+def _ranked(lacking: np.ndarray, frames: np.ndarray, count: int, by_frames: bool) -> list[int]:
     """See `vtd_jax.model.ties.rank`; of words in the order of their ids."""
-    lacking, found = lacking.copy(), []
+    lacking, frames, found = lacking.copy(), frames.copy(), []
     for _ in range(count):
-        near = lacking <= lacking.min() + np.float32(TIE)
+        part = np.where(frames == frames.max(), lacking, np.inf) if by_frames else lacking
+        near = part <= part.min() + np.float32(TIE)
         # the first of the most frames has the lowest id
         found.append(int(np.where(near, frames, -1).argmax()))
-        lacking[found[-1]] = np.inf
+        lacking[found[-1]], frames[found[-1]] = np.inf, -1
     return found
 
 

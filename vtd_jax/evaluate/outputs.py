@@ -43,6 +43,10 @@ _TIES = {
     ),
     "release": "release: the last bit of the votes, another one on another machine",
 }
+# the line beside it, where a frame's vote is worth one
+_BY_FRAMES = (
+    "frames: the class that names most frames; of as many the one with more confidence in them"
+)
 _UNIFORM = "uniform, every frame weighs 1/T"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -118,7 +122,7 @@ def about(
         "class names": _names(model),
         **({"confidence": _UNIFORM} if model.confidence == "uniform" else {}),
         "assignment": model.assignment,
-        **({"ties": _TIES[model.ties]} if model.fusion else {}),
+        **_about_votes(model),
         "pooling": model.pooling,
         "fusion": model.fusion,
         "seed": config.seed,
@@ -131,6 +135,14 @@ def about(
     if not config.data.train:
         del lines["training videos"], lines["training list"]
     return lines
+
+
+def _about_votes(model: ModelConfig) -> dict[str, str]:
+    if not model.fusion:
+        return {}
+    if model.votes == "frames":
+        return {"votes": _BY_FRAMES}
+    return {"ties": _TIES[model.ties]}
 
 
 def fit_of(config: RunConfig, clip: CLIPConfig) -> Fit:

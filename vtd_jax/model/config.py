@@ -15,6 +15,7 @@ CHOICES = {
     "fusion_init": ("release", "zero"),
     "normalization": ("imagenet", "clip"),
     "ties": ("frames", "release"),
+    "votes": ("confidence", "frames"),
 }
 # values that older files, which lack these fields, ran with; the defaults differ
 _BEFORE = {"ties": "release"}
@@ -69,6 +70,11 @@ class ModelConfig:
         "frames": of the classes whose votes are within 1e-5 of the greatest the one that named more
         frames, then the lower one (see `ties.winner`). "release": the greatest number, so that the
         last bit of a sum decides, another one on another machine.
+      votes: what a frame's vote for the class that names it is worth. "confidence": that of the
+        frame in the class (the paper, the release), so that a class has about one vote whether it
+        names one frame or six. "frames": one, so that the class of most frames becomes the video
+        token; of classes of as many frames the one with more confidence in them, to 1e-5, then the
+        lower one. Not with ties="release".
     """
 
     text_prompts: int = 16
@@ -88,6 +94,7 @@ class ModelConfig:
     confidence: str = "softmax"
     templates: tuple[str, ...] = ()
     ties: str = "frames"
+    votes: str = "confidence"
 
     def __post_init__(self):
         for field, allowed in CHOICES.items():
@@ -113,6 +120,11 @@ class ModelConfig:
                 f"model.visual_prompts={self.visual_prompts} with "
                 f"model.visual_depth={self.visual_depth}: set both, or both to 0 for no visual "
                 "prompts"
+            )
+        if self.votes == "frames" and self.ties == "release":
+            raise UserError(
+                "model.votes='frames' with model.ties='release': the release counts confidence; "
+                f"set {setting('model.ties', 'frames')}, or {setting('model.votes', 'confidence')}"
             )
         self._check_templates()
 

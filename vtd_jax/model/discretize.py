@@ -74,10 +74,23 @@ def assign(
 
 
 def count_votes(
-    assignment: Int[Array, "b t"], weights: Float[Array, "b t k"], axes: Axes = WHOLE
+    assignment: Int[Array, "b t"],
+    weights: Float[Array, "b t k"],
+    axes: Axes = WHOLE,
+    votes: str = "confidence",
 ) -> Float[Array, "b k"]:
-    """Every frame votes for its own code with the confidence it has there. No gradient passes."""
+    """Every frame votes for its own code. No gradient passes.
+
+    Args:
+      assignment: of `assign`.
+      weights: the confidence.
+      axes: how classes are split.
+      votes: `ModelConfig.votes`: "confidence", a frame's vote is the confidence it has in its code,
+        or "frames", it is one.
+    """
     chosen = assignment[..., None] == axes.ids(weights.shape[-1])
+    if votes == "frames":
+        return chosen.sum(axis=1).astype(jnp.float32)
     return jax.lax.stop_gradient(jnp.where(chosen, weights, 0.0).sum(axis=1))
 
 
@@ -94,6 +107,7 @@ def video_tokens(
     top_n: int,
     axes: Axes = WHOLE,
     tally: ties.Tally | None = None,
+    worth: str = "confidence",
 ) -> Float[Array, "b n d"]:
     """The raw codes with the most votes, best first; gradients reach the codebook through the
     gather.
@@ -105,6 +119,7 @@ def video_tokens(
       axes: how classes are split.
       tally: of all classes: ties go to the class of more frames (`ties.rank`). None: the last bit
         of the votes decides, as released.
+      worth: `ModelConfig.votes`, where a tally is given.
     """
     if tally is None:
         return axes.best_rows(votes, codebook, top_n)
@@ -112,4 +127,4 @@ def video_tokens(
     classes = jnp.broadcast_to(axes.ids(rows), votes.shape)
     # padding comes last: it has the highest ids and no votes
     count = min(top_n, rows if axes.codebook is None else axes.classes)
-    return axes.rows(codebook, ties.rank(tally, classes, count, axes))
+    return axes.rows(codebook, ties.rank(tally, classes, count, axes, worth))

@@ -101,7 +101,7 @@ def name_frames(
     Args:
       features: raw frame features.
       codebook: raw codes, this device's share of them.
-      config: `assignment`, `temperature`, `confidence` and `ties` are used.
+      config: `assignment`, `temperature`, `confidence`, `ties` and `votes` are used.
       axes: how classes are split.
     """
     rows = codebook.shape[0]
@@ -123,14 +123,16 @@ def name_frames(
         )
         shares = axes.columns(jax.lax.stop_gradient(weights), assignment)
         compared = Compared(weights, similarity, unit)
-    votes, winner = vote(assignment, jnp.diagonal(shares, axis1=1, axis2=2))
+    own = jnp.diagonal(shares, axis1=1, axis2=2)
+    votes, winner = vote(assignment, jnp.ones_like(own) if config.votes == "frames" else own)
     same = assignment[:, :, None] == assignment[:, None, :]
     tally = ties.tally(same, shares)
     if config.ties == "frames":
-        winner = ties.winner(tally, assignment)
+        winner = ties.winner(tally, assignment, votes=config.votes)
     # frames of one class count once
     first = ~jnp.tril(same, k=-1).any(axis=2)
-    tied = ties.tied(tally._replace(frames=jnp.where(first, tally.frames, 0.0)))
+    once = tally._replace(frames=jnp.where(first, tally.frames, 0.0))
+    tied = ties.tied(once, votes=config.votes)
     codebook, token = _take(codebook, axes.places(winner, rows)[:, None])
     return Named(assignment, votes, axes.total(token), tied, codebook, compared)
 
@@ -178,7 +180,7 @@ def vote(
 
     Args:
       assignment: the class of every frame.
-      own: the confidence of every frame in its class.
+      own: what the vote of every frame is worth: its confidence in its class, or 1.
 
     Returns:
       `(votes, winner)`; the lowest class of exactly as many votes.

@@ -247,7 +247,7 @@ def _cosines(features: Array, codes: Array) -> Array:
     )
 
 
-@functools.partial(jax.jit, static_argnames=("temperature", "kind", "rule"))
+@functools.partial(jax.jit, static_argnames=("temperature", "kind", "rule", "worth"))
 def word_votes(
     features: Float[Array, "b t d"],
     ids: Int[Array, "b t"],
@@ -255,8 +255,9 @@ def word_votes(
     temperature: float,
     kind: str = "softmax",
     rule: str = "frames",
+    worth: str = "confidence",
 ) -> WordVotes:
-    """Every frame votes for its word with the confidence it has there (`discretize.count_votes`).
+    """Every frame votes for its word (`discretize.count_votes`).
 
     Args:
       features: raw frame features.
@@ -266,6 +267,8 @@ def word_votes(
       rule: `ModelConfig.ties`. "frames": words are in the order of `ties.rank`, in which those of
         more frames come first among those of as many votes to rounding. "release": in that of their
         votes as they are, then of ids.
+      worth: `ModelConfig.votes`: what the vote of a frame is worth, its "confidence" or, counting
+        "frames", one.
     """
     cosines = jnp.einsum(
         "btd,bjd->btj",
@@ -275,21 +278,22 @@ def word_votes(
     )
     weights = discretize.confidence(cosines, temperature, kind)
     same = ids[:, :, None] == ids[:, None, :]
-    votes = jax.lax.stop_gradient(jnp.where(same, weights, 0.0).sum(axis=1))
+    each = jnp.ones_like(weights) if worth == "frames" else weights
+    votes = jax.lax.stop_gradient(jnp.where(same, each, 0.0).sum(axis=1))
     # a word of several frames counts where it is first
     repeated = jnp.tril(same, k=-1).any(axis=2)
     ids = ids.astype(jnp.int32)
     if rule == "frames":
-        return _ranked(ids, votes, ties.tally(same, weights), repeated)
+        return _ranked(ids, votes, ties.tally(same, weights), repeated, worth)
     ids = jnp.where(repeated, _NO_WORD, ids)
     losses, ids = jax.lax.sort((-jnp.where(repeated, -1.0, votes), ids), num_keys=2)
     return WordVotes(jnp.where(ids == _NO_WORD, -1, ids), jnp.where(ids == _NO_WORD, 0.0, -losses))
 
 
-def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array) -> WordVotes:
+def _ranked(ids: Array, votes: Array, tally: ties.Tally, repeated: Array, worth: str) -> WordVotes:
     """The words of T frames in the order of `ties.rank`, without `repeated` ones."""
     tally = tally._replace(lacking=jnp.where(repeated, jnp.inf, tally.lacking))
-    found = ties.rank(tally, ids, ids.shape[1])
+    found = ties.rank(tally, ids, ids.shape[1], votes=worth)
     theirs = jnp.where(found[:, :, None] == ids[:, None, :], votes[:, None, :], -jnp.inf).max(
         axis=2
     )

@@ -287,21 +287,20 @@ class VTDCLIP(nnx.Module):
         return Output(logits, weights, named.assignment, votes, named.token, features, named.tied)
 
     def _classify_plainly(
-        self, features: Array, codebook: Array, dropout_keys: Array | None, axes: Axes
+        self, features: Array, codebook: Array, keys: Array | None, axes: Axes
     ) -> Output:
         """The plain reference of `classify`."""
-        config = self.config
+        config, worth = self.config, self.config.votes
         similarity = discretize.cosine(features, codebook)
         weights = discretize.confidence(similarity, config.temperature, config.confidence)
         assignment = discretize.assign(features, codebook, similarity, config.assignment, axes)
-        votes = discretize.count_votes(assignment, weights, axes)
+        votes = discretize.count_votes(assignment, weights, axes, worth)
         tally = discretize.tally(assignment, weights, axes)
-        deciding = tally if config.ties == "frames" else None
-        tokens = discretize.video_tokens(votes, codebook, config.top_n, axes, deciding)
-        logits, _ = self.score(
-            features, codebook, weights, tokens, dropout_keys=dropout_keys, axes=axes
-        )
-        return Output(logits, weights, assignment, votes, tokens, features, ties.tied(tally, axes))
+        rule = tally if config.ties == "frames" else None
+        tokens = discretize.video_tokens(votes, codebook, config.top_n, axes, rule, worth)
+        logits, _ = self.score(features, codebook, weights, tokens, dropout_keys=keys, axes=axes)
+        tied = ties.tied(tally, axes, worth)
+        return Output(logits, weights, assignment, votes, tokens, features, tied)
 
     def _fuse(self, features: Array, token: Array, dropout_keys: Array | None) -> fast_fusion.Fused:
         """Frames with their video token in them: without dropout one vector a video."""

@@ -112,7 +112,7 @@ class VideoWords(NamedTuple):
     """Video tokens of B videos.
 
     Attributes:
-      ids: `[B, n]`, indices into the vocabulary, most votes first; ties as by `ModelConfig.ties`.
+      ids: `[B, n]`, indices into the vocabulary, most votes first, see `ModelConfig.votes`.
       votes: `[B, n]`.
       codes: `[B, n, D]`, raw.
     """
@@ -126,13 +126,15 @@ class VideoWords(NamedTuple):
 _nearest = jax.jit(nearest, static_argnames=("top", "metric"))
 
 
-@functools.partial(jax.jit, static_argnames=("words", "temperature", "kind", "top_n", "rule"))
+@functools.partial(
+    jax.jit, static_argnames=("words", "temperature", "kind", "top_n", "rule", "worth")
+)
 def _vote(
-    features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int, rule: str
-) -> WordVotes:
-    return video_words(
-        word_votes(features, ids, codes, temperature, kind, rule), words, top_n, rule
-    )
+    features, ids, codes, *, words: int, temperature: float, kind: str, top_n: int, rule: str,
+    worth: str,
+) -> WordVotes:  # fmt: skip
+    votes = word_votes(features, ids, codes, temperature, kind, rule, worth)
+    return video_words(votes, words, top_n, rule)
 
 
 class Vocabulary:
@@ -184,7 +186,7 @@ class Vocabulary:
         words = min(len(self.words), ids.shape[1] + config.top_n)
         best = _vote(
             features, ids, self.codes[ids], words=words, temperature=config.temperature,
-            kind=config.confidence, top_n=config.top_n, rule=config.ties,
+            kind=config.confidence, top_n=config.top_n, rule=config.ties, worth=config.votes,
         )  # fmt: skip
         ids = np.asarray(best.ids)
         return VideoWords(ids, np.asarray(best.votes), self.codes[ids])

@@ -124,7 +124,7 @@ class Explanation(Prediction):
       similarity: cosines of the frames with these words, -1..1. The order is that of the model's
         `assignment`; with "euclidean" it can differ from the order of the cosines.
       video_token: the words with the most votes, most first; their codes are fused into the frames.
-      votes: of these words; a frame votes for its word with its confidence.
+      votes: of these words, in `vote_unit`.
       confidence: of every frame for every label; sums to 1 over the frames.
       frame_weight: weight of every fused frame in the score of every label; sums to 1 over the
         frames. It is the confidence for pooling "confidence" (the method), 1/T otherwise.
@@ -136,6 +136,7 @@ class Explanation(Prediction):
       change: how far fusion moves every frame, |h - x| / |x|; None for a model without fusion.
       vocabulary_size: number of words in the vocabulary.
       vocabulary_is_labels: whether these words are the labels.
+      vote_unit: a frame votes for its word with its "confidence", or, counting "frames", with one.
     """
 
     pictures: UInt8[np.ndarray, "t r r 3"]
@@ -151,6 +152,7 @@ class Explanation(Prediction):
     vocabulary_size: int
     vocabulary_is_labels: bool
     unit: Literal["logit", "score"] = field(default="logit", kw_only=True)
+    vote_unit: Literal["confidence", "frames"] = field(default="confidence", kw_only=True)
 
     def rival(self, label: int) -> int | None:
         """The best of the other labels; None if there is only one label."""

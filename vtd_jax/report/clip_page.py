@@ -60,6 +60,7 @@ def content(result: Explanation, beside: Beside) -> dict[str, Any]:
         "strongest": float(result.confidence[:, shown].max()) or 1.0,
         "moved": result.change,
         "token": _token(result),
+        "vote_unit": result.vote_unit,
         "own": result.vocabulary_is_labels,
         "data": _data(result, shown),
     }

@@ -57,6 +57,7 @@ _LATER = {
     "model.confidence": "softmax",
     "model.templates": [],
     "model.ties": "release",
+    "model.votes": "confidence",
     "data.features": "",
     "data.stored_views": 0,
     "data.preprocess": "release",

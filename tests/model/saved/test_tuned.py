@@ -223,7 +223,7 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     path, _, _ = saved
     with safe_open(path, "numpy") as file:
         message = json.loads(file.metadata()[export.METADATA_KEY])
-    for later in ("normalization", "confidence", "templates", "ties"):
+    for later in ("normalization", "confidence", "templates", "ties", "votes"):
         del message["model"][later]
     del message["settings"]["model"]["ties"]
     del message["settings"]["optimizer"]["gradient_accumulation_steps"]
@@ -240,7 +240,7 @@ def test_settings_that_a_later_version_added_have_their_defaults(saved, clip):
     )
     assert exported_config(info).optimizer.gradient_accumulation_steps == 3
     assert model.normalization == ModelConfig().normalization
-    assert (model.confidence, model.templates) == ("softmax", ())
+    assert (model.confidence, model.templates, model.votes) == ("softmax", (), "confidence")
 
 
 @pytest.mark.slow

@@ -156,7 +156,9 @@ def _tokens(
     count = min(model.config.top_n, len(codes))
     if model.config.ties == "frames":
         lacking = np.where(named, 0, weights).sum(axis=1)
-        ranked = _ranked(lacking, named.sum(axis=1), is_first, min(count, mine.shape[1]))
+        ranked = _ranked(
+            lacking, named.sum(axis=1), is_first, min(count, mine.shape[1]), model.config.votes
+        )
         found = used[np.take_along_axis(mine, ranked, axis=1)]
         return _filled(found, is_first.sum(axis=1), used[mine], count, len(codes))
     # words without a vote in the order of their ids, too
@@ -173,14 +175,19 @@ def _ranked(
     frames: Int[np.ndarray, "w j"],
     is_first: Bool[np.ndarray, "w j"],
     count: int,
+    votes: str,
 ) -> Int64[np.ndarray, "w {count}"]:
     """See `vtd_jax.model.ties.rank`; the places of words, which ascend."""
     lacking, rows, found = np.where(is_first, lacking, np.inf), np.arange(len(lacking)), []
+    frames = np.where(is_first, frames, -1)
     for _ in range(count):
-        near = lacking <= lacking.min(axis=1, keepdims=True) + np.float32(TIE)
+        part = lacking
+        if votes == "frames":
+            part = np.where(frames == frames.max(axis=1, keepdims=True), lacking, np.inf)
+        near = part <= part.min(axis=1, keepdims=True) + np.float32(TIE)
         # the first of the most frames has the lowest id
         found.append(np.where(near & is_first, frames, -1).argmax(axis=1))
-        lacking[rows, found[-1]] = np.inf
+        lacking[rows, found[-1]], frames[rows, found[-1]] = np.inf, -1
     return np.stack(found, axis=1)
 
 
