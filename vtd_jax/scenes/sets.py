@@ -157,7 +157,7 @@ def write_scene_sets(
         ]
         jobs += [(scene_set, folder, clips[i : i + 16]) for i in range(0, len(clips), 16)]
     total, done = sum(len(job[2]) for job in jobs), 0
-    with _pool(workers) as pool:
+    with rendering_pool(workers) as pool:
         try:
             with starting():
                 futures = [pool.submit(_write, *job) for job in jobs]
@@ -170,7 +170,8 @@ def write_scene_sets(
             raise
 
 
-def _pool(workers: int) -> Executor:
+def rendering_pool(workers: int = 0) -> Executor:
+    """Processes that render; `workers` 0 means one a core."""
     # spawn, not fork: a process that has started JAX must not be forked
     context = get_context("spawn")
     with starting():
