@@ -81,11 +81,14 @@ def about(rows: Mapping[str, Mapping[str, np.ndarray]], others: Sequence[str]) -
         better = sum(one > 0 for one in seeds)
         lines[rule] = (
             f"{100 * np.mean(seeds):+.2f} HM in the mean of rows, better on {better} of "
-            f"{len(seeds)} seeds, p = {sign_flips(seeds):.2g} (exact paired test over seeds); "
-            f"worst row {row!r}: {worst:+.2f} standard deviations of {RELEASED}"
+            f"{len(seeds)} seeds, p = {sign_flips(seeds):.2g} (exact paired test over seeds)"
         )
+        if len(seeds) > 1:
+            lines[rule] += (
+                f"; worst row, {row}: {worst:+.2f} standard deviations of {RELEASED} over seeds"
+            )
     count = len(next(iter(rows.values()))[RELEASED])
-    lines["±"] = f"standard deviation over {count} seeds, which fix classes, clips and training"
+    lines["seeds"] = f"{count}, which fix classes, clips and training; ± is over them"
     return lines
 
 

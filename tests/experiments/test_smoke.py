@@ -94,6 +94,7 @@ COMMANDS = {
         f"1 video: wrote {out}.json",
     ),
     "pretrain_tiny_clip": lambda folder, out: (("--help",), "Try --helpfull"),
+    "vote_study": lambda folder, out: (("--help",), "Try --helpfull"),
     "report": lambda folder, out: (
         (
             f"--video={folder / 'base_val' / '0.mp4'}",

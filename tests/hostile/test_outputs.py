@@ -93,6 +93,7 @@ CASES = {
         ["--out={}/records/x.safetensors"],
         "is a place of the records in",
     ),
+    "vote_study": ("vote_study", ["--workdir={}/records"], "is a place of the records in"),
     "benchmark readers": (
         "benchmark",
         ["--what=readers", "--videos={}", "--out={}/v.json"],
