@@ -23,6 +23,7 @@ NEEDS = {
     "show_batch": ("train", "figures"),
     "tfds_build": ("data",),
     "train": ("train",),
+    "vote_study": ("train",),
 }
 _SERVER = re.compile(r"https?://\S+", re.IGNORECASE)
 _by_vtd = False
