@@ -154,6 +154,7 @@ def test_a_missing_field_without_a_default_is_named():
 def test_fields_that_came_later_have_the_default_that_older_runs_ran_with():
     fields = _with()
     del fields["model"]["confidence"], fields["model"]["templates"], fields["model"]["ties"]
+    del fields["model"]["votes"]
     del fields["data"]["stored_views"], fields["evaluate"]["store_features"]
     del fields["data"]["preprocess"], fields["data"]["features"]
     del fields["clip"]["activation"], fields["clip"]["head_width"]
