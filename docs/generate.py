@@ -158,7 +158,7 @@ def _restored(column: str, value: Any) -> Any:
 
 
 def published(table: str) -> str:
-    """All published rows of a protocol, a Markdown table a data set under a heading each."""
+    """All published rows of a protocol, a Markdown table a data set, with its name above."""
     columns = _published.COLUMNS[table]
     parts = []
     for dataset in _LISTS[table]:
@@ -171,7 +171,7 @@ def published(table: str) -> str:
         ]
         texts = [{name: str(value) for name, value in row.items()} for row in rows]
         made = Table("", tuple(texts[0]), tuple(texts)).rows_to_markdown()
-        parts.append(f"### {_NAMES[dataset]}\n\n{made}")
+        parts.append(f"**{_NAMES[dataset]}**\n\n{made}")
     return "\n".join(parts).rstrip("\n")
 
 
