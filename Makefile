@@ -18,10 +18,11 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
+.PHONY: help demo results test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on rendered videos: videos -> records -> training -> base/novel table (OUT=$(OUT))"
+	@echo "make results the pages whose numbers are stored results (docs/results.md, published.md, scenes/), from docs/measured/"
 	@echo "make test    the fast tests, offline, on a CPU (JOBS=$(JOBS) processes)"
 	@echo "make test-all every test that needs nothing beyond $(VENV) (20 to 60 minutes on 2 cores), which are:"
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
@@ -109,6 +110,9 @@ environments: $(VENV_BEAM)/.installed $(VENV_AOT)/.installed $(VENV_NEWEST)/.ins
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m experiments.demo --out=$(OUT)
+
+results: $(VENV)/.installed
+	$(BIN)/python docs/generate.py
 
 test: $(VENV)/.installed-dev
 	$(BIN)/$(PYTEST) $(FAST)

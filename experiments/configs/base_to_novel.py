@@ -13,7 +13,7 @@ Lists `base_val` and `novel_val` are evaluated, each with its own list of names.
 Expected, ViT-B/16: `vtd_jax.evaluate.published` has the numbers of the papers with their sources,
 and `experiments.reproduce --table=base_to_novel` prints them beside ours. Peers learn on 16 shots
 and report the mean of 3 seeds: compare them with `shots=16` and split 1, 2 and 3. Of VTD-CLIP we
-know only the harmonic means of HMDB-51 and SSv2, as a later paper cites them.
+know only the harmonic means of HMDB-51 and SSv2 in a note on a later paper, a weak source.
 
 The release lets the last bit of the votes choose a video token where several classes tie. Here it
 is the class of more frames; `--config.model.ties=release` is as released.

@@ -71,6 +71,13 @@ _SOURCE = flags.DEFINE_string(
     "zero-shot transfer: auto trains on Kinetics-400 if that is present; none; or a workdir or "
     "file",
 )
+_FEW_SHOT_VAL = flags.DEFINE_enum(
+    "few_shot_val",
+    "split1",
+    ["split1", "mean"],
+    "few-shot on HMDB-51 and UCF-101: evaluate on the validation list of split 1, or take the mean "
+    "over those of the 3 splits as ViFi-CLIP does (some of their videos are learnt on)",
+)
 _SET = flags.DEFINE_multi_string(
     "set", [], "FIELD=VALUE of every run's config, noted in the table; may be repeated"
 )
@@ -100,7 +107,7 @@ def request() -> requests.Request:
         _TABLE.value, Path(_WORKDIR.value), _DATA_DIR.value, _CLIP.value, tuple(_DATASETS.value),
         whole_numbers("splits", _SPLITS.value, "some of 1, 2, 3", allowed=(1, 2, 3)),
         whole_numbers("seeds", _SEEDS.value, "different whole numbers, as 0,1,2"),
-        tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value),
+        tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value), _FEW_SHOT_VAL.value,
     )  # fmt: skip
 
 

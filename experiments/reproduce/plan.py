@@ -70,6 +70,7 @@ class Settings:
         first of `seeds` only.
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the
         plan), "none", a workdir or a file.
+      few_shot_val: "split1", or "mean" for the mean over the validation lists of the three splits.
     """
 
     clip_path: str
@@ -78,6 +79,7 @@ class Settings:
     seeds: tuple[int, ...] = (0,)
     splits: tuple[int, ...] = (1, 2, 3)
     source: str = "auto"
+    few_shot_val: str = "split1"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -33,6 +33,11 @@ from vtd_jax.terminal import say
 
 TABLES = tuple(protocols.DATASETS)
 _HM = "HM of base and novel, %"
+# columns that a narrow terminal drops: equal in all rows, or long
+_LESS = (
+    "read in", "evaluated on", "norm.", "views", "frames", "lists", "ECE", "runs", "source",
+    "status",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +54,7 @@ class Request:
     only: tuple[str, ...]
     source: str
     changes: Mapping[str, Any]
+    few_shot_val: str = "split1"
 
 
 class Made(NamedTuple):
@@ -133,7 +139,9 @@ def make(asked: Request, *, dry: bool = False) -> Made:
         config = clip.config
         weights = weights_fingerprint(nnx.state(clip))
         legacy_weights = legacy_weights_fingerprint(nnx.state(clip))
-    settings = Settings(source, config, asked.changes, asked.seeds, asked.splits, asked.source)
+    settings = Settings(
+        source, config, asked.changes, asked.seeds, asked.splits, asked.source, asked.few_shot_val
+    )
     planned, plans, runs = [], [], {}
     for table in tables:
         planner = Planner(data, settings)
@@ -245,10 +253,7 @@ def tables(table: str, workdir: Path) -> list[str]:
                 f"{path}: is of table {plan.table!r}; run this table again, without --tables_only"
             )
         made = results.make_table(plan, workdir, notes)
-        # a narrow terminal drops columns that are equal in all rows, or long
-        dataclasses.replace(
-            made, less=("norm.", "views", "frames", "lists", "ECE", "runs", "source")
-        ).show()
+        dataclasses.replace(made, less=_LESS).show()
         made.save(workdir, name)
         wrote += [str(workdir / f"{name}.md"), *_draw(plan, workdir)]
     return wrote

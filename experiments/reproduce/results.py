@@ -10,7 +10,14 @@ from vtd_jax.errors import UserError
 from vtd_jax.evaluate.facts import Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
-from vtd_jax.evaluate.published import COLUMNS, published
+from vtd_jax.evaluate.published import (
+    AUTHORS,
+    COLUMNS,
+    FEW_SHOT_LISTS,
+    OTHERS,
+    UNVERIFIED,
+    published,
+)
 from vtd_jax.evaluate.scores import SUFFIX, read_scores
 from vtd_jax.evaluate.summary import Summary, compare, distinct_values, summarize
 from vtd_jax.evaluate.tables import INTERVAL, Plain, Table
@@ -27,12 +34,12 @@ TITLES = {
     "ablations": "Ablations, base-to-novel on 16 videos a class",
     "irrelevant": "HM on clips of which so many percent of the frames are irrelevant",
 }
-# tables whose columns are shots or shares -> the metric in their cells
-_METRIC = {"few_shot": "top-1", "irrelevant": "HM"}
+# tables whose columns are shots or shares -> the metrics that their cells may have
+_METRICS = {"few_shot": ("top-1", "mean"), "irrelevant": ("HM",)}
 # columns at the right of every table
 _LAST = (
     INTERVAL, "ECE", "− full", "− full, 95 % CI", "p", "runs", "frames", "views", "norm.",
-    "preprocess", "lists", "source",
+    "preprocess", "evaluated on", "lists", "source", "read in", "status",
 )  # fmt: skip
 
 
@@ -147,20 +154,23 @@ def _row(table: str, row: Row, found: Found) -> dict[str, Any]:
     cells |= {"method": row.method, "learnt on": learnt_on}
     summaries = {column: summarize(found.results(names)) for column, names in done.items()}
     for column, summary in summaries.items():
-        if table in _METRIC and _METRIC[table] not in summary.values:
+        if table in _METRICS and summary.headline not in _METRICS[table]:
             folder = run_folder(found.workdir, done[column][0])
             raise UserError(
                 f"{folder}: scores of other splits than table {table} has; remove it to make the "
                 "run again"
             )
-        if table in _METRIC:
-            cells[column] = summary.values[_METRIC[table]]
+        if table in _METRICS:
+            cells[column] = summary.values[summary.headline]
         else:
             cells |= dict(summary.values)
             cells |= {INTERVAL: summary.interval, "ECE": summary.calibration}
     names = [name for names in done.values() for name in names]
     counts = sorted({summary.runs for summary in summaries.values()})
     marks = _marks(found.about(names), found.facts(names))
+    if table == "few_shot":
+        lists = dict.fromkeys(text for one in found.about(names) for text in one["lists"].values())
+        cells["evaluated on"] = ", ".join(dict.fromkeys(t.partition(" (")[0] for t in lists))
     return cells | {"runs": "–".join(map(str, counts))} | marks | {"source": OURS}
 
 
@@ -202,7 +212,8 @@ def _published_rows(table: str, dataset: str) -> list[dict[str, Any]]:
             values = {"mean": values["top-1"]}
         source = f"{one.source}; {one.note}" if one.note else one.source
         about = {"data set": dataset, "method": one.method, "learnt on": one.learnt_on}
-        rows.append(about | values | {"source": source})
+        origin = {"source": source, "read in": one.read_in, "status": one.status}
+        rows.append(about | values | origin)
     return rows
 
 
@@ -242,6 +253,13 @@ def _about(
             "published numbers with our rows of 16 shots (means over 3 lists), not with all base "
             "videos"
         )
+    if any(published(plan.table, row.dataset) for row in plan.rows if plan.table in COLUMNS):
+        notes_below["status"] = (
+            f"{AUTHORS}: printed by those who made the method; {OTHERS}: printed by others, who "
+            f"ran or cite it; {UNVERIFIED}: not found in print; digits were read where the row says"
+        )
+        if plan.table == "few_shot":
+            notes_below["evaluated on"] = FEW_SHOT_LISTS
     for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
         notes_below[key] = distinct_values(about, key) if key != "versions" else _versions(about)
     return notes_below | {
@@ -261,18 +279,16 @@ def points(plan: Plan, workdir: Path) -> dict[str, list[tuple[float, float, floa
     for row in plan.rows:
         done = found.done(row)
         means = {
-            float(c): spread_of(summarize(found.results(names)), plan.table)
-            for c, names in done.items()
-            if c
+            float(c): spread_of(summarize(found.results(names))) for c, names in done.items() if c
         }
         if means:
             series[row.method] = [(x, *means[x]) for x in sorted(means)]
     return series
 
 
-def spread_of(summary: Summary, table: str) -> tuple[float, float]:
-    """Mean and deviation (0 for one run) in percent of the metric that a table shows."""
-    value = summary.values[_METRIC.get(table, summary.headline)]
+def spread_of(summary: Summary) -> tuple[float, float]:
+    """Mean and deviation (0 for one run) in percent of the main metric."""
+    value = summary.values[summary.headline]
     return 100 * float(value), 100 * getattr(value, "deviation", 0.0)
 
 
@@ -284,7 +300,7 @@ def bars(
     for row in plan.rows:
         names = found.done(row).get("")
         if names:
-            mean, deviation = spread_of(summarize(found.results(names)), plan.table)
+            mean, deviation = spread_of(summarize(found.results(names)))
             rows.append((row.method, mean, deviation))
             groups.append(row.ablation.group)
             reference = reference if row.ablation.changes else mean

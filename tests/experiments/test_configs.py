@@ -25,6 +25,7 @@ EVERY = [
     *((base_to_novel, data) for data in base_to_novel.RELEASE),
     *((base_to_novel, f"{data},shots=16,split=3") for data in base_to_novel.RELEASE),
     *((few_shot, f"{data},shots={shots}") for data, shots in few_shot.RELEASE),
+    *((few_shot, f"{data},val=3") for data in few_shot.THREE),
     *((zero_shot, data) for data in zero_shot.OFFICIAL),
     *((zero_shot, f"{data},lists=base_to_novel") for data in base_to_novel.RELEASE),
     *((zero_shot, f"ucf101,templates={name}") for name in _templates.shipped()),
@@ -167,6 +168,12 @@ def test_what_is_learnt_on():
     everything = base_to_novel.get_config("ssv2,shots=all")
     assert (everything.data.train, everything.shots) == ("base_train", 0)
     assert few_shot.get_config("ssv2,shots=4").data.train == "train1_few_shot_4"
+    one, three = (few_shot.get_config(f"hmdb51,shots=4,val={count}") for count in (1, 3))
+    assert one == few_shot.get_config("hmdb51,shots=4")
+    assert one.data.evaluate.to_dict() == {"val": "val1"}
+    splits = zero_shot.get_config("hmdb51").data.evaluate.to_dict()
+    assert three.data.evaluate.to_dict() == splits
+    assert (three.name, three.data.train) == ("few_shot_hmdb51_4_val3", one.data.train)
     mine = video_folder.get_config("train=a,evaluate=b").data
     assert (mine.train, mine.evaluate.val) == ("a", "b")
     assert fully_supervised.get_config().evaluate.to_dict() | {"every_epochs": 10} == {
@@ -216,6 +223,8 @@ def test_zero_shot_learns_nothing():
         (few_shot, "kinetics400", "is not one of hmdb51, ucf101, ssv2"),
         (few_shot, "hmdb51,shots=", "'shots=' is not known"),
         (few_shot, "hmdb51,ucf101", "'ucf101' is not known"),
+        (few_shot, "hmdb51,val=2", "'2' is not one of 1, 3"),
+        (few_shot, "ssv2,val=3", "val=3: ssv2 has one validation list; leave val=3 out"),
         (zero_shot, "kinetics600,lists=base_to_novel", "no base and novel lists"),
         (
             scenes,

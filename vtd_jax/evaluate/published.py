@@ -1,130 +1,82 @@
-"""Published numbers for CLIP with ViT-B/16 at 224 px, with their sources."""
+"""Published numbers for CLIP with ViT-B/16 at 224 px: whose, read where, and how sure they are."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from vtd_jax.errors import UserError
+from vtd_jax.evaluate.published_rows import FROM_KINETICS, HALVES, SHOTS, SUPERVISED
 
-# protocol -> columns of a row, in the order below
+# protocol -> columns of a row, in the order of `published_rows`
 COLUMNS = {
     "base_to_novel": ("base", "novel", "HM"),
     "few_shot": ("2", "4", "8", "16"),
-    "zero_shot": ("top-1", "top-5"),
+    "zero_shot": ("top-1",),
     "fully_supervised": ("top-1", "top-5"),
 }
+_TABLES = {
+    "base_to_novel": HALVES,
+    "few_shot": SHOTS,
+    "zero_shot": FROM_KINETICS,
+    "fully_supervised": SUPERVISED,
+}
+# printed by the method's authors; printed by others, who ran or cite it; no print is known
+AUTHORS, OTHERS, UNVERIFIED = "authors", "third party", "unverified"
 
-# the paper of each method; notes say where a later one printed the numbers
+_CLIP = "CLIP, arXiv 2103.00020 (ICML 2021)"
+_VIFI = "ViFi-CLIP, arXiv 2212.03640 (CVPR 2023)"
+_TC = "TC-CLIP, arXiv 2404.09490 (ECCV 2024)"
 _PAPERS = {
-    "CLIP, class names": "CLIP, arXiv 2103.00020 (ICML 2021)",
+    "CLIP, class names": _CLIP,
+    "CLIP, frozen": _CLIP,
     "ActionCLIP": "ActionCLIP, arXiv 2109.08472",
     "X-CLIP": "X-CLIP, arXiv 2208.02816 (ECCV 2022)",
-    "ViFi-CLIP": "ViFi-CLIP, arXiv 2212.03640 (CVPR 2023)",
-    "ViFi-CLIP prompts": "ViFi-CLIP, arXiv 2212.03640 (CVPR 2023)",
+    "ViFi-CLIP": _VIFI,
+    "ViFi-CLIP prompts": _VIFI,
     "Open-VCLIP": "Open-VCLIP, arXiv 2302.00624 (ICML 2023)",
+    "AIM": "AIM, arXiv 2302.03024 (ICLR 2023)",
+    "ST-Adapter": "ST-Adapter, arXiv 2206.13559 (NeurIPS 2022)",
     "FROSTER": "FROSTER, arXiv 2402.03241 (ICLR 2024)",
-    "TC-CLIP": "TC-CLIP, arXiv 2404.09490 (ECCV 2024)",
+    "TC-CLIP": _TC,
+    "TC-CLIP (LLM)": _TC,
+    "TC-CLIP (P)": _TC,
+    "GA2-CLIP": "GA2-CLIP, arXiv 2511.22125",
+    "T2L": "T2L, arXiv 2312.08010 (TMLR 2025)",
     "Vita-CLIP": "Vita-CLIP, arXiv 2304.03307 (CVPR 2023)",
     "VTD-CLIP": "VTD-CLIP, arXiv 2503.18407 (AAAI 2026)",
 }
-_NO_TOP5 = None
 
-_HALVES = {
-    "kinetics400": {
-        "CLIP, class names": (62.3, 53.4, 57.5),
-        "ActionCLIP": (61.0, 46.2, 52.6),
-        "X-CLIP": (74.1, 56.4, 64.0),
-        "ViFi-CLIP": (76.4, 61.1, 67.9),
-        "Open-VCLIP": (76.5, 62.6, 68.9),
-        "FROSTER": (77.8, 64.3, 70.4),
-        "TC-CLIP": (78.9, 63.6, 70.4),
-    },
-    "hmdb51": {
-        "CLIP, class names": (53.3, 46.8, 49.8),
-        "ActionCLIP": (69.1, 37.3, 48.5),
-        "X-CLIP": (69.4, 45.5, 55.0),
-        "ViFi-CLIP": (73.8, 53.3, 61.9),
-        "ViFi-CLIP prompts": (77.1, 54.9, 64.1),
-        "Open-VCLIP": (70.3, 50.4, 58.7),
-        "FROSTER": (74.1, 58.0, 65.1),
-        "TC-CLIP": (73.3, 54.1, 62.2),
-        "VTD-CLIP": (None, None, 70.0),
-    },
-    "ucf101": {
-        "CLIP, class names": (78.5, 63.6, 70.3),
-        "ActionCLIP": (90.1, 58.1, 70.7),
-        "X-CLIP": (89.9, 58.9, 71.2),
-        "ViFi-CLIP": (92.9, 67.7, 78.3),
-        "ViFi-CLIP prompts": (95.9, 74.1, 83.6),
-        "Open-VCLIP": (94.8, 77.5, 85.3),
-        "FROSTER": (95.3, 80.0, 87.0),
-        "TC-CLIP": (95.5, 78.0, 85.9),
-    },
-    "ssv2": {
-        "CLIP, class names": (4.9, 5.3, 5.1),
-        "ActionCLIP": (13.3, 10.1, 11.5),
-        "X-CLIP": (8.5, 6.6, 7.4),
-        "ViFi-CLIP": (16.2, 12.1, 13.9),
-        "ViFi-CLIP prompts": (15.8, 11.5, 13.3),
-        "Open-VCLIP": (16.0, 11.0, 13.0),
-        "FROSTER": (18.3, 12.2, 14.6),
-        "TC-CLIP": (17.5, 13.4, 15.2),
-        "VTD-CLIP": (None, None, 15.4),
-    },
+_FROSTER = "README.md of Visual-AI/FROSTER"
+_VIFI_README = "README.md of muzairkhattak/ViFi-CLIP"
+_TC_README = "README.md of naver-ai/tc-clip"
+# method -> where its authors print its numbers
+_OWN = {
+    "X-CLIP": "X-CLIP/README.md of microsoft/VideoX",
+    "ViFi-CLIP": _VIFI_README,
+    "ViFi-CLIP prompts": _VIFI_README,
+    "FROSTER": _FROSTER,
+    "TC-CLIP": _TC_README,
+    "TC-CLIP (LLM)": _TC_README,
+    "TC-CLIP (P)": _TC_README,
+    "GA2-CLIP": "README.md of BBYL9413/GA2-CLIP",
+    "T2L": "README.md of Shahzadnit/T2L",
 }
-_SHOTS = {
-    "hmdb51": {
-        "X-CLIP": (53.0, 57.3, 62.8, 64.0),
-        "ViFi-CLIP": (57.2, 62.7, 64.5, 66.8),
-        "ViFi-CLIP prompts": (63.0, 65.1, 69.6, 72.0),
-        "TC-CLIP": (57.3, 62.3, 67.3, 68.6),
+# (protocol, method) -> where else digits were read, and how sure they are
+_ELSEWHERE = {
+    **{
+        ("base_to_novel", method): (_FROSTER, OTHERS)
+        for method in ("CLIP, class names", "ActionCLIP", "X-CLIP", "Open-VCLIP")
     },
-    "ucf101": {
-        "X-CLIP": (76.4, 83.4, 88.3, 91.4),
-        "ViFi-CLIP": (80.7, 85.1, 90.0, 92.7),
-        "ViFi-CLIP prompts": (91.0, 93.7, 95.0, 96.4),
-        "TC-CLIP": (85.9, 89.9, 92.5, 94.6),
+    **{
+        ("zero_shot", method): (_FROSTER, OTHERS)
+        for method in (
+            "CLIP, frozen", "ActionCLIP", "AIM", "ST-Adapter", "Vita-CLIP", "Open-VCLIP"
+        )
     },
-    "ssv2": {
-        "ViFi-CLIP": (6.2, 7.4, 8.5, 12.4),
-        "ViFi-CLIP prompts": (6.7, 7.9, 10.2, 13.5),
-        "TC-CLIP": (7.3, 8.6, 9.3, 14.0),
-    },
-}
-_FROM_KINETICS = {
-    "hmdb51": {
-        "ViFi-CLIP": (51.3, _NO_TOP5),
-        "FROSTER": (54.8, _NO_TOP5),
-        "TC-CLIP": (54.2, _NO_TOP5),
-        "X-CLIP": (44.6, _NO_TOP5),
-    },
-    "ucf101": {
-        "ViFi-CLIP": (76.8, _NO_TOP5),
-        "FROSTER": (84.8, _NO_TOP5),
-        "TC-CLIP": (82.9, _NO_TOP5),
-        "X-CLIP": (72.0, _NO_TOP5),
-    },
-    "kinetics600": {
-        "ViFi-CLIP": (71.2, _NO_TOP5),
-        "FROSTER": (74.8, _NO_TOP5),
-        "TC-CLIP": (75.8, _NO_TOP5),
-        "X-CLIP": (65.2, _NO_TOP5),
-    },
-}
-_SUPERVISED = {
-    "kinetics400": {
-        "X-CLIP": (84.7, _NO_TOP5),
-        "ViFi-CLIP": (83.9, _NO_TOP5),
-        "TC-CLIP": (85.2, _NO_TOP5),
-        "Vita-CLIP": (81.8, _NO_TOP5),
-    }
-}
-_TABLES = {
-    "base_to_novel": _HALVES,
-    "few_shot": _SHOTS,
-    "zero_shot": _FROM_KINETICS,
-    "fully_supervised": _SUPERVISED,
-}
+    ("base_to_novel", "VTD-CLIP"): ("a note on Video-STAR, a later paper", OTHERS),
+    ("fully_supervised", "Vita-CLIP"): ("this project's specification", UNVERIFIED),
+}  # fmt: skip
+
 _LEARNT_ON = {
     "base_to_novel": "16 shots a base class",
     "few_shot": "K shots a class",
@@ -136,28 +88,63 @@ _MEANS = "means over 3 lists of 16 (shots=16 with split=1, 2 and 3)"
 # (protocol, method) -> training videos, if they differ from those of the protocol
 _LEARNT_ELSE = {
     ("base_to_novel", "CLIP, class names"): "nothing",
+    ("zero_shot", "CLIP, frozen"): "nothing",
     ("base_to_novel", "ViFi-CLIP prompts"): "Kinetics-400, then 16 shots a base class",
+    ("base_to_novel", "TC-CLIP (P)"): "Kinetics-400, then 16 shots a base class",
+    ("base_to_novel", "T2L"): "base classes; how many videos is not said",
     ("base_to_novel", "VTD-CLIP"): "not known",
     ("few_shot", "ViFi-CLIP prompts"): "Kinetics-400, then K shots a class",
+    ("few_shot", "TC-CLIP (P)"): "Kinetics-400, then K shots a class",
 }
-# numbers that the papers' own repositories do not have
-_COLLECTED = "as collected in this project's specification"
-_BY_FROSTER = "as printed in FROSTER's table, arXiv 2402.03241"
+# what a few-shot number is of, for tables
+FEW_SHOT_LISTS = (
+    "ViFi-CLIP's numbers on HMDB-51 and UCF-101 are means over the validation lists of 3 splits, "
+    "TC-CLIP's are of split 1; what was learnt on is of split 1, and some of it is in the "
+    "validation lists 2 and 3"
+)
+_REPHRASED = "with class names rephrased by a language model"
+_THREE = "means over 3 validation splits, says its maintainer (ViFi-CLIP#11)"
+_FIRST = "learnt on Kinetics-400 first"
+# both as docs/TRAIN_EVAL.md of TC-CLIP's repository says
+_BEST = "of the best epoch on the validation list (split 1's, where there are three)"
+_BEST_BASE = "of the best epoch on the base validation list"
+_BY_FROSTER = "run by FROSTER's authors"
+_HM_ONLY = "only HM is known, of a weak source, whose own gains do not add up"
+# (protocol, method), or with the data set -> what else a reader must know
 _NOTES = {
-    ("base_to_novel", "CLIP, class names"): _BY_FROSTER,
-    ("base_to_novel", "ActionCLIP"): _BY_FROSTER,
-    ("base_to_novel", "X-CLIP"): _BY_FROSTER,
-    ("base_to_novel", "Open-VCLIP"): _BY_FROSTER,
-    ("few_shot", "X-CLIP"): _COLLECTED,
-    ("base_to_novel", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
-    ("few_shot", "ViFi-CLIP prompts"): "learnt on Kinetics-400 first",
+    ("base_to_novel", "ViFi-CLIP prompts"): _FIRST,
+    ("base_to_novel", "TC-CLIP"): _BEST_BASE,
+    ("base_to_novel", "TC-CLIP (P)"): f"{_FIRST}; {_BEST_BASE}",
     # says TC-CLIP's README, and FROSTER's own training command shows it
-    ("base_to_novel", "FROSTER"): "with class names rephrased by a language model",
-    ("zero_shot", "FROSTER"): "with class names rephrased by a language model",
-    ("base_to_novel", "VTD-CLIP"): "only HM is known, as cited by a later paper",
+    ("base_to_novel", "FROSTER"): _REPHRASED,
+    ("base_to_novel", "TC-CLIP (LLM)"): f"{_REPHRASED}; {_BEST_BASE}",
+    ("base_to_novel", "TC-CLIP (LLM)", "ssv2"): (
+        f"SSv2's names are not rephrased: TC-CLIP's numbers, {_BEST_BASE}"
+    ),
+    ("base_to_novel", "T2L"): "8 frames; on arXiv as EZ-CLIP",
+    ("base_to_novel", "VTD-CLIP", "hmdb51"): (
+        f"{_HM_ONLY}; probably not of 16 shots: the release's config learns on all base videos"
+    ),
+    ("base_to_novel", "VTD-CLIP", "ssv2"): f"{_HM_ONLY}; shots are not said",
+    ("few_shot", "X-CLIP"): "32 frames, 571 GFLOPs",
+    ("few_shot", "ViFi-CLIP"): _THREE,
+    ("few_shot", "ViFi-CLIP", "ssv2"): "",
+    ("few_shot", "ViFi-CLIP prompts"): f"{_FIRST}; {_THREE}",
+    ("few_shot", "ViFi-CLIP prompts", "ssv2"): _FIRST,
+    ("few_shot", "TC-CLIP"): _BEST,
+    ("few_shot", "TC-CLIP (P)"): f"{_FIRST}; {_BEST}",
+    ("zero_shot", "CLIP, frozen"): f"{_BY_FROSTER}; templates are not said",
+    ("zero_shot", "ActionCLIP"): _BY_FROSTER,
+    ("zero_shot", "AIM"): _BY_FROSTER,
+    ("zero_shot", "ST-Adapter"): _BY_FROSTER,
+    ("zero_shot", "FROSTER"): _REPHRASED,
+    ("zero_shot", "TC-CLIP (LLM)"): _REPHRASED,
+    ("zero_shot", "T2L"): "8 frames; on arXiv as EZ-CLIP",
     ("fully_supervised", "X-CLIP"): "16 frames, 287 GFLOPs",
     ("fully_supervised", "ViFi-CLIP"): "281 GFLOPs",
-    ("fully_supervised", "Vita-CLIP"): "97 GFLOPs",
+    ("fully_supervised", "Vita-CLIP"): (
+        "97 GFLOPs; its repository prints no numbers, possibly those of 8 frames"
+    ),
 }
 
 
@@ -170,6 +157,8 @@ class Published:
       values: columns of the protocol (`COLUMNS`), in percent; None if unknown.
       learnt_on: training videos.
       source: the method's paper, with arXiv number and venue.
+      read_in: where the digits were read: a file of a repository on GitHub, mostly.
+      status: who printed them: "authors" of the method, a "third party", or "unverified".
       note: what else a reader must know; "" for nothing.
     """
 
@@ -177,6 +166,8 @@ class Published:
     values: Mapping[str, float | None]
     learnt_on: str
     source: str
+    read_in: str
+    status: str
     note: str = ""
 
 
@@ -194,9 +185,7 @@ def published(table: str, dataset: str) -> tuple[Published, ...]:
         raise UserError(
             f"table {table!r}: nothing is published of it, expected one of {', '.join(_TABLES)}"
         )
-    return tuple(
-        _row(table, method, numbers) for method, numbers in _TABLES[table].get(dataset, {}).items()
-    )
+    return tuple(_row(table, dataset, method) for method in _TABLES[table].get(dataset, {}))
 
 
 def learnt_otherwise(table: str, dataset: str, shots: int) -> str:
@@ -213,7 +202,11 @@ def learnt_otherwise(table: str, dataset: str, shots: int) -> str:
     return f"learnt on {ours}; published numbers are {_MEANS}"
 
 
-def _row(table: str, method: str, numbers: Sequence[float | None]) -> Published:
-    values = MappingProxyType(dict(zip(COLUMNS[table], numbers, strict=True)))
+def _row(table: str, dataset: str, method: str) -> Published:
+    numbers = zip(COLUMNS[table], _TABLES[table][dataset][method], strict=True)
+    place = _ELSEWHERE.get((table, method))
+    read_in, status = (_OWN[method], AUTHORS) if place is None else place
+    note = _NOTES.get((table, method, dataset), _NOTES.get((table, method), ""))
     learnt_on = _LEARNT_ELSE.get((table, method), _LEARNT_ON[table])
-    return Published(method, values, learnt_on, _PAPERS[method], _NOTES.get((table, method), ""))
+    values = MappingProxyType(dict(numbers))
+    return Published(method, values, learnt_on, _PAPERS[method], read_in, status, note)
