@@ -22,7 +22,7 @@ ALLOWED = {
     "scenes": {"video"},
     "model": {"clip", "console", "untrusted"},
     # other methods' checkpoints, as settings and arrays of our model
-    "rivals": {"clip", "model"},
+    "rivals": {"clip", "model", "train"},
     "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches
     "cache": {"clip", "console", "model", "parallel", "untrusted", "video"},

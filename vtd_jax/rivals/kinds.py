@@ -88,7 +88,7 @@ RIVALS = (
     ),
     Rival(
         "vifi_prompts",
-        "ViFi-CLIP, prompts",
+        "ViFi-CLIP prompts",
         (r"^prompt_learner\.ctx$", r"^(text|image)_encoder\..*VPT", r"^image_encoder\.VPT$"),
         _VIFI,
         evaluated={"base_to_novel": _ONE_VIEW, "few_shot": _ONE_VIEW},
