@@ -25,7 +25,11 @@ def loaded(path, name, *, layers="auto"):
 
 
 def logits(model):
-    return np.asarray(model(FRAMES, model.encode_classes(model.class_tokens(NAMES))).logits)
+    @nnx.jit
+    def compute(model, frames, tokens):
+        return model(frames, model.encode_classes(tokens)).logits
+
+    return np.asarray(compute(model, FRAMES, model.class_tokens(NAMES)))
 
 
 @pytest.mark.parametrize(
@@ -36,7 +40,6 @@ def logits(model):
         ("vifi_prompts", dict(text=(6, 2), visual=(3, 2)), "list"),
         # up to 4 tokens stand for the first words of "a photo of a", and the others stay
         ("vifi_prompts", dict(text=(2, 1), visual=(2, 1)), "list"),
-        ("vifi_prompts", dict(text=(6, 1)), "list"),
     ],
 )
 def test_logits_are_those_of_the_formulas(tmp_path, name, prompts, layers):

@@ -12,7 +12,7 @@ from pathlib import Path
 from vtd_jax.clip.weights.files import open_weights
 from vtd_jax.clip.weights.foreign import is_clip
 from vtd_jax.clip.weights.lazy import LazyTensor
-from vtd_jax.errors import UserError, setting
+from vtd_jax.errors import UserError, function, setting
 from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_names import is_buffer
 from vtd_jax.model.vtd_clip import VTDCLIP
@@ -60,7 +60,7 @@ def load_rival(model: VTDCLIP, path: str | os.PathLike, name: str) -> str:
         if model.config != _settings(tensors, where) or model.preprocess != "release":
             raise UserError(
                 f"{where}: the model has other settings than the file; make it with those of "
-                "`read_settings` and preprocess=release"
+                f"{function('read_settings')} and preprocess=release"
             )
         vifi.fill(model, tensors, where)
     return f"{where} ({_title(name)}, its authors' format: {_what(model.config)})"
