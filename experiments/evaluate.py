@@ -11,15 +11,19 @@
         --config.clip.path=ViT-B-16.pt --config.data.data_dir=records/hmdb51
     python -m experiments.evaluate --workdir=runs/k400 \\
         --config=experiments/configs/zero_shot.py:hmdb51
+    python -m experiments.evaluate --workdir=runs/vifi --rival=vifi --checkpoint=vifi.pth \\
+        --config=experiments/configs/zero_shot.py:hmdb51 --config.clip.path=ViT-B-16.pt
 
 Without --config the settings are the run's own, or those in an exported file. With --config, a
 workdir without checkpoints is evaluated with nothing learnt; one with checkpoints, and an exported
 file, lend what they learnt (and their model settings) to the videos and names of that config; a
 .pth has no settings, so the config's must fit (the authors' code learns and evaluates with what is
---config.model.ties=release here). The column ties is the share of videos in which several classes
-have the most votes to rounding. Writes results.md, .csv, .json, _per_class.csv, _confusions.csv and
-_scores.npz into the workdir (results_NAME.* where a run's model was lent to the videos of config
-NAME, or where a file NAME was evaluated in the workdir of a run).
+--config.model.ties=release here). With --rival the file is another method's, which brings its own
+model settings and scaling of frames, on the CLIP that it was tuned from. The column ties is the
+share of videos in which several classes have the most votes to rounding. Writes results.md, .csv,
+.json, _per_class.csv, _confusions.csv and _scores.npz into the workdir (results_NAME.* where a
+run's model was lent to the videos of config NAME, or where a file NAME was evaluated in the workdir
+of a run).
 """
 
 import contextlib
@@ -44,6 +48,9 @@ from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import is_first, on_all, on_first
+from vtd_jax.rivals.files import load_rival
+from vtd_jax.rivals.kinds import COMPUTED, rival
+from vtd_jax.rivals.runs import rival_run
 from vtd_jax.terminal import say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
@@ -68,6 +75,9 @@ CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "last",
     "checkpoint of the workdir, last, best or a step; or a .safetensors or .pth file",
+)
+RIVAL = flags.DEFINE_string(
+    "rival", "", f"what the file of --checkpoint is of, if another method: {' or '.join(COMPUTED)}"
 )
 
 
@@ -96,6 +106,8 @@ class Prepared:
 
 def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) -> RunConfig:
     """The config of the run, the file or the flag; a trained model keeps its own model settings."""
+    if file and RIVAL.value:
+        return rival_run(RunConfig.from_dict(CONFIG.value.to_dict()), file, RIVAL.value)
     exported = read_tuned(file) if file and file.suffix == SUFFIX else None
     if CONFIG.value is None:
         remedy = "put it back, or give another folder" if trained else _ELSE
@@ -115,6 +127,26 @@ def read_settings(workdir: Path, file: Path | None, trained: bool, own: bool) ->
     return learnt.on_other_videos(config, config_flag.overrides())
 
 
+def rival_file() -> Path:
+    """The file of --checkpoint, of the method that --rival names.
+
+    Raises:
+      UserError: no such method, no file, or a setting that the file brings itself.
+    """
+    flag = f"--rival={RIVAL.value}"
+    rival(RIVAL.value, flag)
+    if CHECKPOINT.value == "last":
+        raise UserError(f"{flag}: give the file of its authors, --checkpoint=FILE.pth")
+    if CONFIG.value is None:
+        raise UserError(f"{flag}: whose videos? Give --config=…, as --config=zero_shot:hmdb51")
+    for field in config_flag.overrides():
+        if field.startswith("model.") or field == "data.preprocess":
+            raise UserError(
+                f"--config.{field}: a rival's file brings this setting itself; leave it out"
+            )
+    return Path(CHECKPOINT.value)
+
+
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
     """Refuses results that would replace an input, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True, whole=True)]
@@ -129,7 +161,7 @@ def prepare(workdir: Path) -> Prepared:
     Raises:
       UserError: one of them cannot be read, or does not fit the others.
     """
-    file = checkpoint_file(CHECKPOINT.value)
+    file = rival_file() if RIVAL.value else checkpoint_file(CHECKPOINT.value)
     trained = bool(Checkpoints(workdir).steps)
     own = CONFIG.value is not None and Path(config_flag.filename()) in (workdir / CONFIG_FILE, file)
     config = read_settings(workdir, file, trained, own)
@@ -140,7 +172,9 @@ def prepare(workdir: Path) -> Prepared:
     from_config.check_splits(config, None, splits)
     model, training = from_config.build_model(config), read_training_list(workdir)
     step = None
-    if file:
+    if file and RIVAL.value:
+        learnt, training = load_rival(model, file, RIVAL.value), {}
+    elif file:
         learnt, _, _, training = load_file(model, file)
     elif trained or own or CHECKPOINT.value != "last":
         step = load_learnt(model, workdir, CHECKPOINT.value)

@@ -21,6 +21,8 @@ ALLOWED = {
     "video": {"console", "installed", "untrusted"},
     "scenes": {"video"},
     "model": {"clip", "console", "untrusted"},
+    # other methods' checkpoints, as settings and arrays of our model
+    "rivals": {"clip", "model", "train"},
     "parallel": {"console", "model", "untrusted"},
     # frame features are made of batches
     "cache": {"clip", "console", "model", "parallel", "untrusted", "video"},

@@ -9,6 +9,8 @@ The same command resumes.
     python -m experiments.reproduce --table=ablations --datasets=ucf101 \\
         --only='*confidence_off*,*16shot_s?' \\
         --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
+    python -m experiments.reproduce --table=base_to_novel --methods=vtd,vifi,clip \\
+        --rivals=checkpoints --data_dir=records --clip=ViT-B-16.pt --workdir=runs/tables
     python -m experiments.reproduce --table=all --workdir=runs/scenes
     python -m experiments.reproduce --table=all --workdir=runs/scenes --tables_only
 
@@ -20,6 +22,9 @@ Writes TABLE.md, .csv, .json and TABLE*.png into the workdir. Every run has a fo
 with its settings, checkpoints, output and the scores of every video. --tables_only makes the tables
 again from these, without a device. --dry_run needs no weights: it takes the sizes that go with the
 CLIP's name.
+
+With other methods in --methods, TABLE_paired.md, .csv and .json compare them with VTD-CLIP on the
+same videos.
 """
 
 import contextlib
@@ -39,6 +44,7 @@ from vtd_jax.errors import UserError
 from vtd_jax.locks import locked_outputs
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import on_all, on_first
+from vtd_jax.rivals.kinds import COMPUTED
 from vtd_jax.terminal import counted
 
 flags.adopt_module_key_flags(download_flag)
@@ -78,6 +84,15 @@ _FEW_SHOT_VAL = flags.DEFINE_enum(
     "few-shot on HMDB-51 and UCF-101: evaluate on the validation list of split 1, or take the mean "
     "over those of the 3 splits as ViFi-CLIP does (some of their videos are learnt on)",
 )
+_METHODS = flags.DEFINE_list(
+    "methods",
+    ["vtd", "clip"],
+    "whose rows: vtd, clip (CLIP as it is), and other methods by their authors' checkpoints: "
+    f"{', '.join(COMPUTED)}",
+)
+_RIVALS = flags.DEFINE_string(
+    "rivals", None, "folder of other methods' checkpoints, METHOD/TABLE….pth; --dry_run names them"
+)
 _SET = flags.DEFINE_multi_string(
     "set", [], "FIELD=VALUE of every run's config, noted in the table; may be repeated"
 )
@@ -108,6 +123,7 @@ def request() -> requests.Request:
         whole_numbers("splits", _SPLITS.value, "some of 1, 2, 3", allowed=(1, 2, 3)),
         whole_numbers("seeds", _SEEDS.value, "different whole numbers, as 0,1,2"),
         tuple(_ONLY.value), _SOURCE.value, requests.changes(_SET.value), _FEW_SHOT_VAL.value,
+        tuple(dict.fromkeys(_METHODS.value)), Path(_RIVALS.value) if _RIVALS.value else None,
     )  # fmt: skip
 
 

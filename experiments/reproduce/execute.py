@@ -23,6 +23,7 @@ from vtd_jax.manifest import Manifest, read_manifest
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.parallel.preemption import Preemption
 from vtd_jax.parallel.processes import alone, is_first, on_all, on_first
+from vtd_jax.rivals.files import load_rival
 from vtd_jax.terminal import counted, say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.stored_checkpoints import StoredCheckpoints
@@ -144,7 +145,7 @@ def _make(run: Run, workdir: Path, preemption: Preemption) -> str:
         return f"trained to step {step}" + (f": {headline(table)}" if table else "")
     learnt, noted = _runs.untrained(run.config), {}
     if run.source:
-        learnt, noted = on_all(_lend, model, workdir, run.source)
+        learnt, noted = on_all(_lend, model, workdir, run)
 
     def check() -> None:
         if preemption.interrupts:
@@ -163,8 +164,11 @@ def _opened(run: Run) -> tuple[dict, Any]:
         return splits, from_config.build_model(run.config)
 
 
-def _lend(model: VTDCLIP, workdir: Path, source: str) -> tuple[str, Mapping[str, str]]:
+def _lend(model: VTDCLIP, workdir: Path, run: Run) -> tuple[str, Mapping[str, str]]:
     """Loads the parameters of another run, of the plan or elsewhere, or of a file."""
+    if run.rival:
+        return load_rival(model, run.source, run.rival), {}
+    source = run.source
     planned = run_folder(workdir, source)
     folder = planned if planned.is_dir() else Path(source)
     if folder.is_file():
@@ -189,6 +193,7 @@ def _identity(run: Run, runs: Sequence[Run], clip_weights: str) -> dict[str, Any
         "training list": list_fingerprint(data.data_dir, data.train) if run.learns else None,
         "lists": lists,
         "source": _identity(source, runs, clip_weights) if source else _elsewhere(run.source),
+        **({"rival": run.rival} if run.rival else {}),
     }
 
 

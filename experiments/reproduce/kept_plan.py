@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from msgspec import Meta
 
@@ -50,6 +50,8 @@ class _KeptRow(TypedDict):
     learnt_on: Annotated[str, Meta(max_length=NAME_CHARACTERS)]
     cells: Annotated[dict[_Column, list[str]], Meta(max_length=PLAN_COLUMNS)]
     ablation: _KeptAblation | None
+    # earlier versions had none
+    rival: NotRequired[_Text]
 
 
 class _Kept(TypedDict):

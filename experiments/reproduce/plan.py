@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,6 +17,9 @@ from vtd_jax.printable import listed
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 
+# methods whose checkpoints are not those of others, and which are in a table unless told otherwise
+OURS = ("vtd", "clip")
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -27,16 +31,18 @@ class Run:
       config: complete.
       source: whose parameters it evaluates: the name of another run of the plan, a workdir or a
         file; "" for its own.
+      rival: which other method `source` is a checkpoint of; "" for ours.
     """
 
     name: str
     dataset: str
     config: RunConfig
     source: str = ""
+    rival: str = ""
 
     @property
     def learns(self) -> bool:
-        """Whether it trains, rather than evaluates CLIP as it is or what another run learnt."""
+        """Whether it trains, rather than evaluates CLIP as it is or what others learnt."""
         return bool(self.config.data.train) and not self.source
 
 
@@ -48,6 +54,7 @@ class Row:
       dataset, method, learnt_on: as printed.
       cells: column (shots, or "" where the protocol has one) -> names of the runs whose mean it is.
       ablation: what is switched off or changed; None outside the ablations.
+      rival: which other method it is, by its own checkpoints; "" for ours.
     """
 
     dataset: str
@@ -55,6 +62,7 @@ class Row:
     learnt_on: str
     cells: Mapping[str, tuple[str, ...]]
     ablation: Ablation | None = None
+    rival: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +79,8 @@ class Settings:
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the
         plan), "none", a workdir or a file.
       few_shot_val: "split1", or "mean" for the mean over the validation lists of the three splits.
+      methods: whose rows there are: "vtd", "clip" (CLIP as it is), and rivals.
+      rivals: the folder of the rivals' checkpoints; needed with rivals.
     """
 
     clip_path: str
@@ -80,6 +90,8 @@ class Settings:
     splits: tuple[int, ...] = (1, 2, 3)
     source: str = "auto"
     few_shot_val: str = "split1"
+    methods: tuple[str, ...] = OURS
+    rivals: Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +166,8 @@ class Planner:
         for config in configs:
             run = config if isinstance(config, RunConfig) else RunConfig.from_dict(config.to_dict())
             learns = bool(run.data.train) and not source
+            if ("vtd" if learns or source else "clip") not in self.settings.methods:
+                continue
             # the three 16-shot lists take the place of seeds
             sisters = run.data.train.startswith("fs_base_s")
             for seed in self.settings.seeds[: 1 if sisters else None] if learns else (run.seed,):
@@ -164,7 +178,7 @@ class Planner:
                 )
                 config = self.adapt(dataset, dataclasses.replace(run, name=name, seed=seed))
                 planned = Run(name, dataset, config, source)
-                if self._can_be_made(planned):
+                if self.can_be_made(planned):
                     self.runs.setdefault(name, planned)
                     names.append(name)
         return tuple(names)
@@ -205,7 +219,8 @@ class Planner:
             for split, name in run.config.data.evaluate.items()
         }
 
-    def _can_be_made(self, run: Run) -> bool:
+    def can_be_made(self, run: Run) -> bool:
+        """Whether the lists of a run are there; those that are not are noted."""
         wanted = [run.config.data.train] * run.learns + list(run.config.data.evaluate.values())
         lacking = [name for name in wanted if self.data.find(run.dataset, name) is None]
         if lacking:
@@ -216,9 +231,13 @@ class Planner:
                 if there
                 else f"there is no folder {folder}"
             )
-            self.missing.append(f"{run.name}: {why}")
-            self.absent.setdefault(self.dataset, {}).setdefault(why, []).append(run.name)
+            self.lacks(run.name, why)
         return not lacking
+
+    def lacks(self, name: str, why: str) -> None:
+        """Notes a run that cannot be made."""
+        self.missing.append(f"{name}: {why}")
+        self.absent.setdefault(self.dataset, {}).setdefault(why, []).append(name)
 
 
 def _of_clip(field: str) -> bool:

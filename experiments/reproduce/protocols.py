@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
-from experiments.reproduce import ablations
+from experiments.reproduce import ablations, rivals
 from experiments.reproduce.plan import Plan, Planner, Row
 from experiments.reproduce.sources import SCENES, SHARES
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
@@ -43,6 +43,7 @@ def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
     for dataset in datasets:
         planner.dataset = dataset
         _TABLES[table](planner, dataset)
+        rivals.add_rows(planner, table, dataset, _config)
     return planner.plan(table)
 
 

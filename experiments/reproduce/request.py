@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from experiments.common import program
-from experiments.reproduce import protocols, results
+from experiments.reproduce import paired, protocols, results
 from experiments.reproduce.cost import cost_table
 from experiments.reproduce.kept_plan import load_plan, save_plan
 from experiments.reproduce.plan import (
+    OURS,
     Plan,
     Planner,
     Run,
@@ -21,6 +22,7 @@ from experiments.reproduce.plan import (
     lacking,
     selected,
 )
+from experiments.reproduce.rivals import check_methods
 from experiments.reproduce.sources import SCENES, RecordSource, SceneSource
 from vtd_jax.clip.weights.checkpoints import load_clip
 from vtd_jax.clip.weights.planned import planned_config
@@ -55,6 +57,8 @@ class Request:
     source: str
     changes: Mapping[str, Any]
     few_shot_val: str = "split1"
+    methods: tuple[str, ...] = OURS
+    rivals: Path | None = None
 
 
 class Made(NamedTuple):
@@ -100,13 +104,14 @@ def check_outputs_of(asked: Request) -> None:
     names = TABLES if asked.table == "all" else (asked.table,)
     files = [
         asked.workdir / f"{name}.{ending}"
-        for name in names
+        for name in (*names, *map(paired.stem, names))
         for ending in ("md", "csv", "json", "png")
     ]
     outputs = [Output("--workdir", asked.workdir, folder=True, whole=True)]
     outputs += [Output("--workdir", file, belongs=True) for file in files]
     source = None if asked.source in ("auto", "none") else asked.source
     inputs = [(f"--data_dir={asked.data_dir}", asked.data_dir), (f"--source={source}", source)]
+    inputs += [(f"--rivals={asked.rivals}", asked.rivals)]
     check_outputs(outputs, [*inputs, *weights_read("--clip", asked.clip)])
 
 
@@ -120,6 +125,7 @@ def make(asked: Request, *, dry: bool = False) -> Made:
     Raises:
       UserError: nothing to run, or an unknown or missing input.
     """
+    check_methods(asked.methods, asked.rivals)
     embedded = asked.data_dir is None
     if not embedded and asked.clip is None:
         raise UserError("--clip is needed with --data_dir: a CLIP, as ViT-B/16 or a file of it")
@@ -140,14 +146,21 @@ def make(asked: Request, *, dry: bool = False) -> Made:
         weights = weights_fingerprint(nnx.state(clip))
         legacy_weights = legacy_weights_fingerprint(nnx.state(clip))
     settings = Settings(
-        source, config, asked.changes, asked.seeds, asked.splits, asked.source, asked.few_shot_val
-    )
+        source, config, asked.changes, asked.seeds, asked.splits, asked.source, asked.few_shot_val,
+        asked.methods, asked.rivals,
+    )  # fmt: skip
     planned, plans, runs = [], [], {}
     for table in tables:
         planner = Planner(data, settings)
         plan = protocols.make_plan(
             table, planner, (SCENES,) if embedded else protocols.DATASETS[table]
         )
+        if not plan.runs and not plan.absent and asked.methods != OURS:
+            if len(tables) > 1:
+                continue
+            raise UserError(
+                f"--methods={','.join(asked.methods)}: table {table} has no rows of these here"
+            )
         if len(tables) == 1:
             check_runs(plan, asked.datasets)
         planned.append(plan)
@@ -256,6 +269,10 @@ def tables(table: str, workdir: Path) -> list[str]:
         dataclasses.replace(made, less=_LESS).show()
         made.save(workdir, name)
         wrote += [str(workdir / f"{name}.md"), *_draw(plan, workdir)]
+        if (pairs := paired.make_table(plan, workdir)) is not None:
+            pairs.show()
+            pairs.save(workdir, paired.stem(name))
+            wrote.append(str(workdir / f"{paired.stem(name)}.md"))
     return wrote
 
 

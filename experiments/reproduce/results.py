@@ -6,6 +6,7 @@ from typing import Any, NotRequired, TypedDict
 
 from experiments.reproduce.execute import is_finished, run_folder
 from experiments.reproduce.plan import Plan, Row
+from experiments.reproduce.rivals import own_protocols
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.facts import Facts, facts_of
 from vtd_jax.evaluate.metrics import SplitResult
@@ -260,12 +261,25 @@ def _about(
         )
         if plan.table == "few_shot":
             notes_below["evaluated on"] = FEW_SHOT_LISTS
-    for key in ("CLIP", "protocol", "assignment", "ties", "commit", "versions", "device"):
+    if own := own_protocols(plan.rows, plan.table, _evaluated(plan, found)):
+        notes_below["other methods"] = own
+    for key in ("CLIP", "protocol", "assignment", "ties", "votes", "commit", "versions", "device"):
         notes_below[key] = distinct_values(about, key) if key != "versions" else _versions(about)
     return notes_below | {
         "lists": "; ".join(lists),
         "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
     }
+
+
+def _evaluated(plan: Plan, found: Found) -> dict[str, tuple[int, int, int]]:
+    """Rival -> frames, temporal and spatial views of its finished runs."""
+    used = {}
+    for row in plan.rows:
+        names = [name for some in found.done(row).values() for name in some]
+        if row.rival and names:
+            (about, *_), (facts, *_) = found.about(names), found.facts(names)
+            used[row.rival] = (int(about["frames"]), *(facts["views"] or (1, 1)))
+    return used
 
 
 def _versions(about: Sequence[Mapping[str, Any]]) -> str:

@@ -22,6 +22,7 @@ from support.pages import shell
 from support.pages.blocks import ROOT
 from support.video_files import make_video
 from support.weights import torch_files
+from support.weights.rival_files import vifi_state, write_vifi
 from vtd_jax.clip.config import CLIPConfig
 from vtd_jax.clip.hub import verified
 from vtd_jax.clip.hub.openai import OPENAI
@@ -195,6 +196,10 @@ def _write_weights(cache: Path, files: Path) -> None:
     files.mkdir()
     os.link(path, files / "ViT-B-16.pt")
     os.link(path, files / "my_file.pt")
+    # ViFi-CLIP's, tuned from it
+    write_vifi(files / "vifi.pth", vifi_state(state, SMALL))
+    (files / "checkpoints" / "vifi").mkdir(parents=True)
+    os.link(files / "vifi.pth", files / "checkpoints" / "vifi" / "base_to_novel_hmdb51_s1.pth")
 
 
 def _write_files(folder: Path) -> None:

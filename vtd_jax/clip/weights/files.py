@@ -61,14 +61,19 @@ class Weights(NamedTuple):
 
 
 def open_weights(
-    path: Path, stack: contextlib.ExitStack, *, skip_foreign: bool = False, sources: str = SOURCES
+    path: Path,
+    stack: contextlib.ExitStack,
+    *,
+    skip_foreign: bool = False,
+    sources: str = SOURCES,
+    also: tuple[str, ...] = (),
 ) -> Weights:
     """Opens a checkpoint file, a sharded one by its index, or a folder that has one of `FILES`.
 
     Args:
       path: file or folder.
       stack: keeps files open for as long as tensors are read.
-      skip_foreign: as for `open_torch_archive`.
+      skip_foreign, also: as for `open_torch_archive`.
       sources: where a right file comes from, for messages.
 
     Raises:
@@ -90,7 +95,7 @@ def open_weights(
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
     if head.startswith(b"PK\x03\x04"):
-        archive = open_torch_archive(path, stack, skip_foreign)
+        archive = open_torch_archive(path, stack, skip_foreign, also)
         return Weights(
             archive.tensors, {}, path.parent, archive.is_script, archive.kind, ordered=True
         )

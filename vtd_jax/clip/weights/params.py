@@ -45,8 +45,16 @@ def clip_from_state(
     check_state(config, state)
     # shapes only: zeros would be allocated just to be replaced
     clip = nnx.eval_shape(lambda: CLIP(config, dtype=dtype, layers=layers))
+    fill_clip(clip, state)
+    return clip
+
+
+def fill_clip(clip: CLIP, state: Mapping[str, np.ndarray]) -> None:
+    """Puts OpenAI-named tensors, of the names and shapes that `check_state` asks for, into a CLIP,
+    in place.
+    """
     stacks: dict[tuple[str | int, ...], list[np.ndarray]] = {}
-    for tensor in tensors(config):
+    for tensor in tensors(clip.config):
         array = _to_flax(np.asarray(state[tensor.name]).astype(np.float32, copy=False), tensor.kind)
         variable, layer = _variable(clip, tensor.path)
         if layer is None:
@@ -56,7 +64,6 @@ def clip_from_state(
         stacks.setdefault(path, []).append(array)
         if len(stacks[path]) == variable.shape[0]:
             variable.set_value(jnp.asarray(np.stack(stacks.pop(path))))
-    return clip
 
 
 def state_from_clip(clip: CLIP) -> dict[str, np.ndarray]:

@@ -28,7 +28,10 @@ class TorchArchive(NamedTuple):
 
 
 def open_torch_archive(
-    path: Path, stack: contextlib.ExitStack, skip_foreign: bool = False
+    path: Path,
+    stack: contextlib.ExitStack,
+    skip_foreign: bool = False,
+    also: tuple[str, ...] = (),
 ) -> TorchArchive:
     """Opens a `.pt`, `.pth` or `.bin` in PyTorch's zip format (1.6 and later, and every TorchScript
     since 1.4).
@@ -38,13 +41,14 @@ def open_torch_archive(
       stack: keeps the file open for as long as tensors are read.
       skip_foreign: whether objects made by code, beside the state dict, are passed over (see
         `read_pickle`).
+      also: further names under which a state dict may lie.
 
     Raises:
       UserError: a truncated or damaged file, another kind of zip file, or one that carries code.
     """
     records = Records(path, stack)
     root = read_pickle(records.read_small("data.pkl"), str(path), skip_foreign)
-    named = _named_tensors(root, str(path))
+    named = _named_tensors(root, str(path), (*_NESTED, *also))
     check_names((name for name, _ in named), str(path))
     views = dict(named)
     users = Counter(view.storage.key for view in views.values())
@@ -63,8 +67,12 @@ def open_torch_archive(
     return TorchArchive(tensors, is_script, root.kind if is_script else "")
 
 
-def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
-    """Tensors by dotted name, of a TorchScript module or of a possibly nested state dict."""
+def _named_tensors(
+    root: Any, where: str, nested: tuple[str, ...] = _NESTED
+) -> list[tuple[str, TensorView]]:
+    """Tensors by dotted name, of a TorchScript module or of a state dict, bare or under one of the
+    names `nested`.
+    """
     if isinstance(root, ScriptObject):
         return _module_tensors(root, where)
     level = root
@@ -88,7 +96,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
                     "tensors; it has not run"
                 )
             return named
-        level = next((level[key] for key in _NESTED if key in level), None)
+        level = next((level[key] for key in nested if key in level), None)
     if isinstance(level, Foreign):
         raise UserError(
             f"{where}: holds an object of code ({level.kind}), which is not run; save its "
@@ -96,7 +104,7 @@ def _named_tensors(root: Any, where: str) -> list[tuple[str, TensorView]]:
         )
     held = f"; it holds {listed(list(root), 6) or 'nothing'}" if isinstance(root, dict) else ""
     raise UserError(
-        f"{where}: a PyTorch archive without a state dict, bare or under {', '.join(_NESTED)}{held}"
+        f"{where}: a PyTorch archive without a state dict, bare or under {', '.join(nested)}{held}"
     )
 
 

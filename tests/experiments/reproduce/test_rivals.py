@@ -1,0 +1,322 @@
+"""Rows of other methods: which files they take, what is missing, and the paired tests."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.reproduce import kept_plan, paired, protocols, request, rivals
+from experiments.reproduce.plan import Plan, Planner, Row, Settings
+from experiments.reproduce.sources import SCENES, Listed
+from support import warm
+from support.weights.rival_files import vifi_state, write_vifi
+from vtd_jax.clip.weights.checkpoints import load_clip
+from vtd_jax.clip.weights.params import state_from_clip
+from vtd_jax.errors import UserError
+from vtd_jax.evaluate.metrics import SplitResult
+
+ROOT = Path(__file__).resolve().parents[3]
+BOTH = ("vifi", "vifi_prompts")
+PROMPTS = dict(text=(5, 2), visual=(2, 3))
+
+
+class Everything:
+    """Every list of every data set is there."""
+
+    def folder(self, dataset):
+        return Path("records") / dataset
+
+    def find(self, dataset, name):
+        return Listed(100, ("a", "b"))
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    clip = load_clip("tiny")
+    return state_from_clip(clip), clip.config
+
+
+@pytest.fixture(scope="module")
+def folder(tiny, tmp_path_factory) -> Path:
+    """Some of the rivals' files."""
+    found = tmp_path_factory.mktemp("checkpoints")
+    for name, tables in {
+        "vifi": ("zero_shot", "few_shot_scenes_2", "base_to_novel_ucf101_s2"),
+        "vifi_prompts": ("few_shot_scenes_2",),
+    }.items():
+        (found / name).mkdir()
+        state = vifi_state(*tiny, **(PROMPTS if name == "vifi_prompts" else {}))
+        for table in tables:
+            write_vifi(found / name / f"{table}.pth", state)
+    return found
+
+
+def planned(table, datasets, tiny, folder, methods=BOTH, **settings):
+    settings = Settings("tiny", tiny[1], methods=methods, rivals=folder, **settings)
+    planner = Planner(Everything(), settings)
+    return protocols.make_plan(table, planner, datasets)
+
+
+def test_rows_take_the_files_that_are_there_and_name_the_others(tiny, folder):
+    plan = planned("base_to_novel", ("hmdb51", "ucf101", "kinetics400"), tiny, folder)
+    (run,) = plan.runs
+    assert run.name == "base_to_novel_ucf101_16shot_s2_vifi"
+    assert run.source == str(folder / "vifi" / "base_to_novel_ucf101_s2.pth")
+    assert run.rival == "vifi"
+    assert not run.learns
+    (row,) = plan.rows
+    assert (row.method, row.learnt_on) == ("ViFi-CLIP (its checkpoint)", "16 shots")
+    # 3 lists of 3 data sets, and of the prompts' 2, but for one
+    assert len(plan.missing) == 3 * 3 + 2 * 3 - 1
+    assert plan.missing[0] == (
+        "base_to_novel_hmdb51_16shot_s1_vifi: no file "
+        f"{folder}/vifi/base_to_novel_hmdb51_s1.pth, one of ViFi-CLIP's "
+        "(https://github.com/muzairkhattak/ViFi-CLIP, section Model Zoo)"
+    )
+    (lacking, *_) = plan.absent["hmdb51"]
+    assert lacking.endswith("section Model Zoo) (1 run left out)")
+
+
+def test_one_file_serves_what_kinetics_taught(tiny, folder):
+    plan = planned("zero_shot", ("hmdb51", "kinetics600"), tiny, folder)
+    assert [run.name for run in plan.runs] == [
+        "zero_shot_hmdb51_vifi",
+        "zero_shot_kinetics600_vifi",
+    ]
+    assert {run.source for run in plan.runs} == {f"{folder}/vifi/zero_shot.pth"}
+    assert {row.learnt_on for row in plan.rows} == {"Kinetics-400"}
+    for run in plan.runs:
+        # as its authors prepare frames, and not as this table's vanilla CLIP does
+        assert run.config.data.preprocess == "release"
+        assert run.config.model.normalization == "imagenet"
+        assert run.config.model.templates == ("a photo of a {}.",)
+        assert (run.config.model.pooling, run.config.model.fusion) == ("mean", False)
+    assert (
+        planned("fully_supervised", ("kinetics400",), tiny, folder)
+        .missing[0]
+        .startswith(
+            f"fully_supervised_kinetics400_vifi: no file {folder}/vifi/fully_supervised.pth"
+        )
+    )
+    assert not planned("ablations", ("hmdb51",), tiny, folder).runs
+
+
+def test_videos_and_frames_are_ours_and_the_model_is_the_files(tiny, folder):
+    changes = {"data.frames": 4, "model.normalization": "clip"}
+    plan = planned("few_shot", (SCENES,), tiny, folder, (*BOTH, "vtd"), changes=changes)
+    runs = {run.name: run.config for run in plan.runs}
+    ours = runs["few_shot_scenes_2"]
+    for name in BOTH:
+        config = runs[f"few_shot_scenes_2_{name}"]
+        assert config.data.frames == 4
+        assert config.data.evaluate == ours.data.evaluate
+        assert config.model.normalization == "imagenet"
+        assert not config.data.train
+    prompts = runs["few_shot_scenes_2_vifi_prompts"].model
+    assert (prompts.text_prompts, prompts.text_depth) == PROMPTS["text"]
+    assert (prompts.visual_prompts, prompts.visual_depth) == PROMPTS["visual"]
+
+
+def test_methods_choose_rows(tiny, folder):
+    def methods(*names):
+        plan = planned("few_shot", ("hmdb51",), tiny, folder, names)
+        return {row.method for row in plan.rows}
+
+    assert methods("vtd") == {"VTD-CLIP"}
+    assert "CLIP, class names" in methods("clip")
+    assert methods("vtd", "clip") == methods("vtd") | methods("clip")
+    assert not planned("zero_shot", ("hmdb51",), tiny, folder, ("vifi_prompts",)).rows
+
+
+@pytest.mark.parametrize(
+    "methods, given, message",
+    [
+        ((), None, "--methods=: none, expected some of vtd, clip, vifi, vifi_prompts"),
+        (("vtd", "x"), None, "--methods=vtd,x: no method 'x', expected some of vtd, clip, vifi"),
+        (("tc_clip",), None, "--methods=tc_clip: TC-CLIP, which is not computed here: it needs"),
+        (("vifi",), None, "say where these are, --rivals=DIR with DIR/vifi/…"),
+        (("vtd",), ".", "--rivals=.: read by no row; add one to --methods, as vtd,clip,vifi"),
+        (("vifi",), "none", "--rivals=none: no such folder"),
+    ],
+)
+def test_methods_that_are_none(methods, given, message):
+    with pytest.raises(UserError) as caught:
+        rivals.check_methods(methods, given and Path(given))
+    assert message in str(caught.value)
+
+
+def test_a_table_without_rows_of_these_methods_says_so(tmp_path, folder):
+    asked = request.Request(
+        "ablations", tmp_path, None, None, (), (1,), (0,), (), "auto", {}, BOTH, folder
+    )
+    message = "--methods=vifi,vifi_prompts: table ablations has no rows of these here"
+    with pytest.raises(UserError, match=message):
+        request.make(asked, dry=True)
+
+
+def test_a_file_of_another_method_ends_the_plan(tiny, tmp_path):
+    (tmp_path / "vifi").mkdir()
+    write_vifi(tmp_path / "vifi" / "zero_shot.pth", {"mit.x": np.zeros(2, np.float32)})
+    with pytest.raises(UserError, match="is of X-CLIP, which is not computed here"):
+        planned("zero_shot", ("hmdb51",), tiny, tmp_path)
+
+
+def test_a_plan_keeps_which_rows_are_rivals(tmp_path, tiny, folder):
+    plan = planned("zero_shot", ("hmdb51",), tiny, folder)
+    path = tmp_path / "zero_shot.json"
+    kept_plan.save_plan(path, plan, {})
+    assert [row.rival for row in kept_plan.load_plan(path)[0].rows] == ["vifi"]
+    # as earlier versions kept it
+    kept = json.loads(path.read_text())
+    del kept["rows"][0]["rival"]
+    path.write_text(json.dumps(kept))
+    assert [row.rival for row in kept_plan.load_plan(path)[0].rows] == [""]
+
+
+class Scores:
+    """Finished runs by name, as `results.Found` has them."""
+
+    of: dict[str, dict[str, SplitResult]]
+
+    def __init__(self, workdir):
+        pass
+
+    def done(self, row):
+        cells = {column: [n for n in names if n in self.of] for column, names in row.cells.items()}
+        return {column: names for column, names in cells.items() if names}
+
+    def results(self, names):
+        return [self.of[name] for name in names]
+
+
+def result(hits, videos="v"):
+    scores = np.eye(2, dtype=np.float32)[1 - np.array(hits)]
+    return SplitResult(
+        ("a", "b"), scores, np.zeros(len(hits), np.int32), tuple(f"{videos}{i}" for i in range(8))
+    )
+
+
+def halves(base, novel, videos="v"):
+    return {"base": result(base, videos), "novel": result(novel, videos)}
+
+
+@pytest.fixture
+def scores(monkeypatch):
+    monkeypatch.setattr(paired, "Found", Scores)
+    good, bad = [1] * 7 + [0], [1, 0] * 4
+    Scores.of = {
+        "x_s1": halves(good, good), "x_s2": halves(good, bad), "x_s3": halves(good, good),
+        "x_s1_vifi": halves(bad, bad), "x_s2_vifi": halves(bad, good), "clip": halves(bad, bad),
+    }  # fmt: skip
+    lists = tuple(f"x_s{i}" for i in (1, 2, 3))
+    rows = (
+        Row("hmdb51", "CLIP, class names", "nothing", {"": ("clip",)}),
+        Row("hmdb51", "VTD-CLIP", "16 shots", {"": lists}),
+        Row("hmdb51", "VTD-CLIP", "all base videos", {"": ("x_all",)}),
+        Row("hmdb51", "ViFi", "16 shots", {"": tuple(f"{n}_vifi" for n in lists)}, rival="vifi"),
+    )
+    return Plan("base_to_novel", rows, (), (), ())
+
+
+def test_paired_tests_are_on_the_lists_that_both_have(scores, tmp_path):
+    table = paired.make_table(scores, tmp_path)
+    assert table is not None
+    rows = {(row["other method"], row["split"]): row for row in table.rows}
+    assert {key[1] for key in rows} == {"base", "novel", "HM"}
+    base, novel = rows["ViFi", "base"], rows["ViFi", "novel"]
+    # two lists each: the third has no file
+    assert (base["other"], base["VTD-CLIP"], base["VTD-CLIP − other"]) == (0.5, 0.875, 0.375)
+    assert novel["VTD-CLIP − other"] == 0
+    assert 0 < base["p"] < novel["p"] <= 1
+    assert "only other right" not in base
+    # CLIP as it is has one run, against three lists: no test of exchanges
+    assert "p" not in rows["CLIP, class names", "base"]
+    assert rows["CLIP, class names", "base"]["videos"] == 8
+    assert "shots" not in table.columns
+
+
+def test_one_run_each_gets_the_exact_test(scores, tmp_path):
+    Scores.of = {name: Scores.of[name] for name in ("x_s1", "x_s1_vifi")}
+    table = paired.make_table(scores, tmp_path)
+    assert table is not None
+    base = table.rows[0]
+    assert (base["only other right"], base["only VTD-CLIP right"]) == (0, 3)
+    assert base["p"] == pytest.approx(0.25)
+    assert table.about["p"][0].startswith("two-sided: McNemar's exact test for a split")
+
+
+def test_other_videos_are_said_and_not_compared(scores, tmp_path):
+    Scores.of["x_s1_vifi"] = halves([1] * 8, [1] * 8, "other")
+    Scores.of = {name: Scores.of[name] for name in ("x_s1", "x_s1_vifi", "clip")}
+    table = paired.make_table(scores, tmp_path)
+    assert table is not None
+    assert {row["other method"] for row in table.rows} == {"CLIP, class names"}
+    assert table.about["not compared"] == ["x_s1_vifi, x_s1: other videos"]
+
+
+def test_a_table_without_rivals_has_no_comparisons(scores, tmp_path):
+    rows = tuple(row for row in scores.rows if not row.rival)
+    assert paired.make_table(dataclasses.replace(scores, rows=rows), tmp_path) is None
+
+
+def test_what_the_authors_evaluate_with_is_said(scores):
+    told = rivals.own_protocols(scores.rows, "base_to_novel", {"vifi": (8, 1, 1)})
+    assert told == "ViFi-CLIP by its authors 32 frames, 1 × 1 views, here 8 frames, 1 × 1 views"
+    told = rivals.own_protocols(scores.rows, "fully_supervised", {"vifi": (16, 4, 3)})
+    assert told == "ViFi-CLIP by its authors 16 frames, 4 × 3 views, as here"
+
+
+@pytest.mark.command
+def test_a_table_of_rivals_from_end_to_end(tiny, folder, tmp_path):
+    """Small scenes; a training of one epoch, the same videos for all, and the tests beside them."""
+    script = tmp_path / "small_reproduce.py"
+    script.write_text("""
+import functools
+from experiments.common import hosts
+from experiments.reproduce import __main__ as reproduce
+from experiments.reproduce import request
+from vtd_jax.scenes.benchmark import SceneBenchmark
+if __name__ == "__main__":
+    fields = dict(classes=4, pool=16, val=6, unseen=2, unseen_val=2, size=32)
+    request.SceneBenchmark = functools.partial(SceneBenchmark, **fields)
+    hosts.run(reproduce.main, reproduce.__doc__, catch_sigterm=True)
+""")
+    environment = dict(
+        os.environ, XLA_FLAGS=warm.xla_flags(), JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT)
+    )
+    workdir = tmp_path / "tables"
+    flags = [
+        "--table=few_shot", "--methods=vtd,vifi,vifi_prompts", f"--rivals={folder}",
+        "--only=few_shot_scenes_2,few_shot_scenes_2_vifi*", "--set=optimizer.epochs=1",
+        "--set=data.batch_size=8", f"--workdir={workdir}",
+    ]  # fmt: skip
+    dry = warm.run([str(script), *flags, "--dry_run"], environment, timeout=500)
+    assert dry.returncode == 0, dry.stdout + dry.stderr
+    assert f"no file {folder}/vifi/few_shot_scenes_4.pth, one of ViFi-CLIP's (" in dry.stdout
+    done = warm.run([str(script), *flags], environment, timeout=500)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"{workdir}/few_shot_paired.md")
+    table = json.loads((workdir / "few_shot_paired.json").read_text())
+    assert [row["other method"] for row in table["rows"]] == [
+        "ViFi-CLIP (its checkpoint)",
+        "ViFi-CLIP prompts (its checkpoint)",
+    ]
+    for row, name in zip(table["rows"], BOTH):
+        folders = [workdir / "runs" / f"few_shot_scenes_2{end}" for end in ("", f"_{name}")]
+        vtd, other = (json.loads((run / "results.json").read_text()) for run in folders)
+        assert row["VTD-CLIP"] == vtd["rows"][0]["top-1"]
+        assert row["other"] == other["rows"][0]["top-1"]
+        assert 0 < row["p"] <= 1
+        assert other["about"]["learnt"].startswith(f"{folder}/{name}/few_shot_scenes_2.pth (ViFi-")
+    about = json.loads((workdir / "few_shot.json").read_text())["about"]
+    assert (
+        "ViFi-CLIP by its authors 32 frames, 1 × 1 views, here 8 frames" in about["other methods"]
+    )
+    assert "few_shot_scenes_16_vifi: no file" in about["not made"]
+    # from what lies on disk, without checkpoints
+    again = warm.run([str(script), *flags, "--tables_only"], environment, timeout=500)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert json.loads((workdir / "few_shot_paired.json").read_text()) == table
