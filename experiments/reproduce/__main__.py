@@ -87,7 +87,8 @@ _FEW_SHOT_VAL = flags.DEFINE_enum(
 _METHODS = flags.DEFINE_list(
     "methods",
     ["vtd", "clip"],
-    "whose rows: vtd, clip (CLIP as it is), and other methods by their authors' checkpoints: "
+    "whose rows: vtd, clip (CLIP as it is), vtd_frames (our variant, model.votes=frames), and "
+    "other methods by their authors' checkpoints: "
     f"{', '.join(COMPUTED)}",
 )
 _RIVALS = flags.DEFINE_string(

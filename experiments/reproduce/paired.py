@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.reproduce import by_frames
 from experiments.reproduce.plan import Plan, Row
 from experiments.reproduce.results import TITLES, Found
 from vtd_jax.evaluate.comparison import comparison_table
@@ -34,12 +35,13 @@ def stem(table: str) -> str:
 
 
 def make_table(plan: Plan, workdir: Path) -> Table | None:
-    """The comparisons of a table that has rivals by their own checkpoints; None for any other.
+    """The comparisons of a table that has other methods by their own checkpoints, or our variant;
+    None for any other.
 
     A row of 16-shot lists is compared on the lists that both have. Rows that learnt on other
     videos are compared as well where VTD-CLIP has no row of the same, and rows of CLIP as it is.
     """
-    if not any(row.rival for row in plan.rows):
+    if not any(row.rival or row.method == by_frames.TITLE for row in plan.rows):
         return None
     found, rows, about = Found(workdir), [], {}
     for ours in plan.rows:
@@ -59,6 +61,8 @@ def make_table(plan: Plan, workdir: Path) -> Table | None:
 def _comparable(plan: Plan, ours: Row, other: Row) -> bool:
     if other.method == _OURS and not other.rival:
         return False
+    if other.method == by_frames.TITLE:
+        return ours.learnt_on == other.learnt_on
     if not other.rival:
         return other.learnt_on == "nothing"
     same = [
@@ -97,7 +101,9 @@ def _compare(found: Found, ours: Row, other: Row, about: dict[str, Any]) -> list
 
 def _aligned(a: Sequence[str], b: Sequence[str], rival: str) -> tuple[list[str], list[str]]:
     """Runs of both that learnt on the same lists; all of both where names do not say it."""
-    pairs = [(x, y) for y in b for x in a if x == f"{re.sub(r'_seed[0-9]+$', '', y)}_{rival}"]
+    pairs = [(x, y) for y in b for x in a if x != y and by_frames.faithful_name(x) == y]
+    if rival:
+        pairs = [(x, y) for y in b for x in a if x == f"{re.sub(r'_seed[0-9]+$', '', y)}_{rival}"]
     if not pairs:
         return list(a), list(b)
     return list(dict.fromkeys(x for x, _ in pairs)), [y for _, y in pairs]

@@ -79,7 +79,8 @@ class Settings:
       source: whose parameters zero-shot transfer evaluates: "auto" (a Kinetics-400 run of the
         plan), "none", a workdir or a file.
       few_shot_val: "split1", or "mean" for the mean over the validation lists of the three splits.
-      methods: whose rows there are: "vtd", "clip" (CLIP as it is), and rivals.
+      methods: whose rows there are: "vtd", "clip" (CLIP as it is), "vtd_frames" (`by_frames`), and
+        rivals.
       rivals: the folder of the rivals' checkpoints; needed with rivals.
     """
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.configs import base_to_novel, few_shot, fully_supervised, scenes, zero_shot
-from experiments.reproduce import ablations, rivals
+from experiments.reproduce import ablations, by_frames, rivals
 from experiments.reproduce.plan import Plan, Planner, Row
 from experiments.reproduce.sources import SCENES, SHARES
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
@@ -41,8 +41,10 @@ VANILLA = {
 def make_plan(table: str, planner: Planner, datasets: Sequence[str]) -> Plan:
     """The plan of a table over data sets, in their order."""
     for dataset in datasets:
-        planner.dataset = dataset
+        planner.dataset, before = dataset, len(planner.rows)
         _TABLES[table](planner, dataset)
+        if by_frames.METHOD in planner.settings.methods:
+            by_frames.add_rows(planner, planner.rows[before:])
         rivals.add_rows(planner, table, dataset, _config)
     return planner.plan(table)
 

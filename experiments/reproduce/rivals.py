@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.reproduce import by_frames
 from experiments.reproduce.plan import OURS, Planner, Row, Run
 from experiments.reproduce.sources import SCENES
 from vtd_jax.errors import UserError
@@ -12,6 +13,7 @@ from vtd_jax.rivals.kinds import COMPUTED, RIVALS, Rival, rival
 from vtd_jax.rivals.runs import rival_run
 from vtd_jax.train.config import RunConfig
 
+_KNOWN = (*OURS, by_frames.METHOD)
 _SHOTS = ("2", "4", "8", "16")
 # (protocol, data set, arguments) -> config
 Configs = Callable[[str, str, str], Any]
@@ -25,15 +27,17 @@ def check_methods(methods: Sequence[str], folder: Path | None) -> None:
     """
     flag, known = f"--methods={','.join(methods)}", {one.name for one in RIVALS}
     if not methods:
-        raise UserError(f"{flag}: none, expected some of {', '.join((*OURS, *COMPUTED))}")
+        raise UserError(f"{flag}: none, expected some of {', '.join((*_KNOWN, *COMPUTED))}")
+    if by_frames.METHOD in methods and "vtd" not in methods:
+        raise UserError(f"{flag}: {by_frames.METHOD} stands beside vtd; add it")
     for name in methods:
-        if name not in OURS and name not in known:
+        if name not in _KNOWN and name not in known:
             raise UserError(
-                f"{flag}: no method {name!r}, expected some of {', '.join((*OURS, *COMPUTED))}"
+                f"{flag}: no method {name!r}, expected some of {', '.join((*_KNOWN, *COMPUTED))}"
             )
-        if name not in OURS:
+        if name not in _KNOWN:
             rival(name, f"--methods={name}")
-    others = [name for name in methods if name not in OURS]
+    others = [name for name in methods if name not in _KNOWN]
     if others and folder is None:
         raise UserError(
             f"{flag}: {', '.join(others)} come from their authors' checkpoints; say where these "
@@ -65,7 +69,7 @@ def checkpoint(folder: Path, name: str, table: str, dataset: str, which: str = "
 def add_rows(planner: Planner, table: str, dataset: str, configs: Configs) -> None:
     """Plans a table's rows of the rivals that the settings name."""
     for name in planner.settings.methods:
-        if name not in OURS:
+        if name not in _KNOWN:
             found = rival(name, f"--methods={name}")
             own = table in ("base_to_novel", "few_shot")
             if table in found.evaluated and not (own and dataset not in (*found.datasets, SCENES)):

@@ -134,8 +134,12 @@ def test_methods_choose_rows(tiny, folder):
 @pytest.mark.parametrize(
     "methods, given, message",
     [
-        ((), None, "--methods=: none, expected some of vtd, clip, vifi, vifi_prompts"),
-        (("vtd", "x"), None, "--methods=vtd,x: no method 'x', expected some of vtd, clip, vifi"),
+        ((), None, "--methods=: none, expected some of vtd, clip, vtd_frames, vifi"),
+        (
+            ("vtd", "x"),
+            None,
+            "--methods=vtd,x: no method 'x', expected some of vtd, clip, vtd_frames, vifi",
+        ),
         (("tc_clip",), None, "--methods=tc_clip: TC-CLIP, which is not computed here: it needs"),
         (("vifi",), None, "say where these are, --rivals=DIR with DIR/vifi/…"),
         (("vtd",), ".", "--rivals=.: read by no row; add one to --methods, as vtd,clip,vifi"),
@@ -150,7 +154,18 @@ def test_methods_that_are_none(methods, given, message):
 
 def test_a_table_without_rows_of_these_methods_says_so(tmp_path, folder):
     asked = request.Request(
-        "ablations", tmp_path, None, None, (), (1,), (0,), (), "auto", {}, BOTH, folder
+        "ablations",
+        tmp_path,
+        None,
+        None,
+        (),
+        (1,),
+        (0,),
+        (),
+        "auto",
+        {},
+        methods=BOTH,
+        rivals=folder,
     )
     message = "--methods=vifi,vifi_prompts: table ablations has no rows of these here"
     with pytest.raises(UserError, match=message):
