@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -240,7 +241,7 @@ def test_a_source_that_is_not_finished_lends_nothing(tmp_path):
         execute._lend(
             VTDCLIP(CLIP(small_run.SMALL), ModelConfig(0, 0, 0, 0), rngs=nnx.Rngs(0)),
             tmp_path,
-            "learnt",
+            types.SimpleNamespace(rival="", source="learnt"),
         )
 
 

@@ -5,6 +5,7 @@ with what to do.
 import json
 import os
 import re
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -89,10 +90,11 @@ def test_a_damaged_identity(workdir, text):
     path = workdir / "runs" / "one" / "identity.json"
     path.write_bytes(text.encode("latin-1"))
     message = rf"{re.escape(str(path))}: .*; remove .*one to make the run again$"
+    lent = types.SimpleNamespace(rival="", source="one")
     for act in (
         lambda: _tables(workdir),
         lambda: execute._claim(path.parent, {"config": "f"}),
-        lambda: execute._lend(None, workdir, "one"),
+        lambda: execute._lend(None, workdir, lent),
     ):
         with pytest.raises(UserError, match=message):
             act()
