@@ -14,6 +14,7 @@ from experiments.reproduce.ablations import Ablation
 from experiments.reproduce.plan import Plan, Row
 from vtd_jax.errors import UserError
 from vtd_jax.files import write_text
+from vtd_jax.rivals.kinds import COMPUTED
 from vtd_jax.untrusted.json_text import read_json
 from vtd_jax.untrusted.limits import (
     NAME_CHARACTERS,
@@ -33,6 +34,7 @@ _NAME = re.compile(r"(?!\.\.?\Z)[^/\\\x00-\x1f]+")
 
 _Text = Annotated[str, Meta(max_length=PLAN_TEXT)]
 _Lines = Annotated[list[str], Meta(max_length=PLAN_LINES)]
+_Rival = Annotated[str, Meta(pattern=rf"\A({'|'.join(COMPUTED)})?\Z")]
 _Column = Annotated[str, Meta(pattern=r"\A(\d{1,9}(\.\d{1,9})?)?\Z")]
 
 
@@ -51,7 +53,7 @@ class _KeptRow(TypedDict):
     cells: Annotated[dict[_Column, list[str]], Meta(max_length=PLAN_COLUMNS)]
     ablation: _KeptAblation | None
     # earlier versions had none
-    rival: NotRequired[_Text]
+    rival: NotRequired[_Rival]
 
 
 class _Kept(TypedDict):

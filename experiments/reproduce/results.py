@@ -278,7 +278,9 @@ def _evaluated(plan: Plan, found: Found) -> dict[str, tuple[int, int, int]]:
         names = [name for some in found.done(row).values() for name in some]
         if row.rival and names:
             (about, *_), (facts, *_) = found.about(names), found.facts(names)
-            used[row.rival] = (int(about["frames"]), *(facts["views"] or (1, 1)))
+            frames, views = about.get("frames"), facts["views"]
+            if isinstance(frames, int) and views is not None:
+                used[row.rival] = (frames, *views)
     return used
 
 

@@ -11,6 +11,8 @@ import pytest
 from experiments.common import evaluation
 from experiments.common.evaluation import feature_store, stem_of
 from support import small_run
+from support.helpers import random_state
+from support.weights.rival_files import vifi_state, write_vifi
 from vtd_jax.locks import locked_outputs
 from vtd_jax.train import from_config
 
@@ -212,3 +214,30 @@ def test_templates_from_the_command_line(folder, tmp_path):
         )
         assert (refused.returncode, len(refused.stderr.splitlines())) == (2, 1), refused.stderr
         assert message in refused.stderr
+
+
+@pytest.mark.command
+def test_a_rival_by_its_own_checkpoint(folder, tmp_path):
+    state = random_state(small_run.SMALL)
+    vifi = write_vifi(tmp_path / "vifi.pth", vifi_state(state, small_run.SMALL))
+    flags = [HALVES, *(f"--config.{name}" for name in small_run.where(folder))]
+    flags += ["--config.clip.architecture=", f"--workdir={tmp_path / 'out'}", "--rival=vifi"]
+    done = small_run.command("evaluate", *flags, f"--checkpoint={vifi}")
+    assert done.returncode == 0, done.stderr
+    about = _results(tmp_path / "out")["about"]
+    assert about["learnt"].startswith(f"{vifi} (ViFi-CLIP, its authors' format: CLIP tuned whole")
+    # the file's model and scaling, the config's frames
+    assert (about["pooling"], about["normalisation"], about["frames"]) == ("mean", "imagenet", 32)
+    assert about["preprocess"].startswith("release")
+    for more, message in (
+        ([], "--rival=vifi: give the file of its authors, --checkpoint=FILE.pth"),
+        (
+            [f"--checkpoint={vifi}", "--config.model.pooling=mean"],
+            "--config.model.pooling: a rival",
+        ),
+        ([f"--checkpoint={vifi}", "--rival=xclip"], "--rival=xclip: X-CLIP, which is not computed"),
+        ([f"--checkpoint={vifi}", "--rival=vifi_prompts"], f"{vifi}: is of ViFi-CLIP, not of Vi"),
+    ):
+        done = small_run.command("evaluate", *flags, *more)
+        assert done.returncode == 2
+        assert message in done.stderr

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,8 @@ def folder(tiny, tmp_path_factory) -> Path:
 
 def planned(table, datasets, tiny, folder, methods=BOTH, **settings):
     settings = Settings("tiny", tiny[1], methods=methods, rivals=folder, **settings)
-    planner = Planner(Everything(), settings)
+    everything: Any = Everything()
+    planner = Planner(everything, settings)
     return protocols.make_plan(table, planner, datasets)
 
 
@@ -189,6 +191,10 @@ def test_a_plan_keeps_which_rows_are_rivals(tmp_path, tiny, folder):
     del kept["rows"][0]["rival"]
     path.write_text(json.dumps(kept))
     assert [row.rival for row in kept_plan.load_plan(path)[0].rows] == [""]
+    kept["rows"][0]["rival"] = "xclip"
+    path.write_text(json.dumps(kept))
+    with pytest.raises(UserError, match=r"zero_shot\.json: .*rows"):
+        kept_plan.load_plan(path)
 
 
 class Scores:
