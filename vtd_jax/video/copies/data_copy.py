@@ -18,6 +18,7 @@ import msgspec
 
 from vtd_jax.errors import UserError
 from vtd_jax.fingerprints import DIGITS, fingerprint, fingerprint_all
+from vtd_jax.terminal import counted
 from vtd_jax.untrusted.json_text import Count
 from vtd_jax.untrusted.limits import NAME_CHARACTERS
 from vtd_jax.video.copies.brightness import brightness
@@ -59,9 +60,9 @@ class DataCopy:
         """The fingerprint and its parts, for a line."""
         sampled = fingerprint([list(each) for each in self.sample])
         return (
-            f"fingerprint {self.fingerprint}: {self.videos:,} videos, {self.frames:,} frames (list "
-            f"{self.list_digest}, files {self.files_digest}, sampled frames {sampled}; "
-            f"{self.storage})"
+            f"fingerprint {self.fingerprint}: {counted(self.videos, 'video')}, "
+            f"{counted(self.frames, 'frame')} (list {self.list_digest}, files {self.files_digest}, "
+            f"sampled frames {sampled}; {self.storage})"
         )
 
 

@@ -12,11 +12,11 @@ def differences(one: DataCopy, two: DataCopy) -> list[str]:
     """
     found = []
     if one.videos != two.videos:
-        found.append(f"{one.videos:,} and {counted(two.videos, 'video')}")
+        found.append(f"{one.videos} and {counted(two.videos, 'video')}")
     if one.list_digest != two.list_digest:
         found.append("other names or classes in the list")
     if one.frames != two.frames:
-        found.append(f"{one.frames:,} and {counted(two.frames, 'frame')}")
+        found.append(f"{one.frames} and {counted(two.frames, 'frame')}")
     frames = _frames(one, two)
     if one.files_digest != two.files_digest:
         alike = "" if frames or not _comparable(one, two) else ", the sampled frames are the same"
