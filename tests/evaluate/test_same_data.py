@@ -26,7 +26,10 @@ def test_other_copies_are_refused_unless_allowed():
     what = "val in A and C: 9 and 8 frames, other files (SHA-256), the sampled frames are the same"
     assert str(caught.value).startswith(f"other copies of the data: {what}; a difference may be")
     assert "`other_data`" in str(caught.value)
-    assert check_data(runs, ["val"], other=True) == (f"OTHER COPIES: {what}", what)
+    assert check_data(runs, ["val"], other=True) == (
+        f"other copies, compared all the same: {what}",
+        what,
+    )
 
 
 def test_of_common_videos_the_sampled_ones_count():
@@ -34,20 +37,28 @@ def test_of_common_videos_the_sampled_ones_count():
     with pytest.raises(UserError, match="2 and 1 video"):
         check_data(runs, ["val"])
     line = check_data(runs, ["val"], common=True).line
-    assert line.startswith("no other frames in the sampled videos in common, fingerprints val")
+    # FEWER has other sampled videos, or none
+    assert line.startswith("the same frames in 0 sampled videos that all have, fingerprints val")
+    more = dataclasses.replace(FEWER, sample=(*COPY.sample, ("b.mp4", "4" * 16)))
+    line = check_data({"A": {"val": COPY}, "B": {"val": more}}, ["val"], common=True).line
+    assert line.startswith("the same frames in 1 sampled video that all have")
     with pytest.raises(UserError, match=r"other frames in 1 of 1 sampled video \(a.mp4\)"):
         check_data({"A": {"val": COPY}, "B": {"val": SAMPLED}}, ["val"], common=True)
 
 
 def test_what_is_not_known_is_said():
     found = check_data({"A": {"val": COPY}, "B": {}}, ["val"])
-    assert found.line.endswith("; the copy is not known of B (evaluated by an earlier version, or "
-                               "without its table)")  # fmt: skip
+    assert found.line == (
+        "the copy is not known of B (evaluated by an earlier version, or without its table)"
+    )
+    # two of three are
+    three = check_data({"A": {"val": COPY}, "B": {}, "C": {"val": COPY}}, ["val"]).line
+    assert three == f"the same copy, fingerprints val {COPY.fingerprint}; {found.line}"
     assert check_data({"A": {}, "B": {}}, ["val"]).line.startswith("the copy is not known of A")
 
 
 def test_another_storage_is_pointed_out():
     jpegs = dataclasses.replace(COPY, storage="JPEGs")
     found = check_data({"A": {"val": COPY}, "B": {"val": jpegs}}, ["val"])
-    assert found.line.startswith("the same copy")
+    assert found.line == f"the same copy, fingerprints val {COPY.fingerprint}; {found.warning}"
     assert found.warning == "val in A and B: stored as video files and as JPEGs"

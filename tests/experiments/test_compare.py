@@ -159,7 +159,7 @@ def test_runs_on_other_copies_of_the_data_are_refused(folder, tmp_path):
     # of an earlier version
     done = small_run.command("compare", mine, str(folder / "0"))
     assert done.returncode == 0, done.stderr
-    assert f"; the copy is not known of {folder}/0/results_scores.npz" in done.stdout
+    assert f"data: the copy is not known of {folder}/0/results_scores.npz" in done.stdout
 
 
 def test_what_tables_say_of_preprocess():

@@ -5,8 +5,14 @@ from typing import NamedTuple
 
 from vtd_jax.errors import UserError, setting
 from vtd_jax.printable import listed
+from vtd_jax.terminal import counted
 from vtd_jax.video.copies.data_copy import DataCopy
-from vtd_jax.video.copies.differences import differences, notes, sampled_differences
+from vtd_jax.video.copies.differences import (
+    differences,
+    notes,
+    sampled_differences,
+    sampled_in_common,
+)
 
 
 class SameData(NamedTuple):
@@ -40,10 +46,10 @@ def check_data(
     Raises:
       UserError: two runs are of other copies; says what differs.
     """
-    splits, found, differ, told = list(splits), [], [], []
+    splits, found, differ, told, shared = list(splits), [], [], [], 0
     for split in splits:
         known = {name: copies[split] for name, copies in runs.items() if split in copies}
-        if not known:
+        if len(known) < 2:
             continue
         (first, one), *others = known.items()
         found.append(f"{split} {one.fingerprint}")
@@ -51,25 +57,25 @@ def check_data(
             what = (sampled_differences if common else differences)(one, two)
             differ += [f"{split} in {first} and {name}: {', '.join(what)}"] if what else []
             told += [f"{split} in {first} and {name}: {each}" for each in notes(one, two)]
+        shared += min(len(sampled_in_common(one, two)) for _, two in others)
     if differ and not other:
         raise UserError(
             f"other copies of the data: {listed(differ, 2, '; ', '; ')}; a difference may be the "
             f"data's; compare with {setting('other_data')} all the same"
         )
     unknown = [name for name, copies in runs.items() if not set(splits) <= copies.keys()]
-    return SameData(_line(found, differ, unknown, common), "; ".join(told + differ))
-
-
-def _line(found: list[str], differ: list[str], unknown: list[str], common: bool) -> str:
+    warning = "; ".join(differ + told)
+    alike = (
+        f"the same frames in {counted(shared, 'sampled video')} that all have"
+        if common
+        else "the same copy"
+    )
     if differ:
-        return f"OTHER COPIES: {'; '.join(differ)}"
-    parts = []
-    if found:
-        what = "no other frames in the sampled videos in common" if common else "the same copy"
-        parts = [f"{what}, fingerprints {', '.join(found)}"]
+        return SameData(f"other copies, compared all the same: {warning}", warning)
+    parts = [f"{alike}, fingerprints {', '.join(found)}", *told] if found else []
     if unknown:
         parts.append(
             f"the copy is not known of {listed(unknown, 4)} (evaluated by an earlier version, or "
             "without its table)"
         )
-    return "; ".join(parts)
+    return SameData("; ".join(parts), warning)

@@ -32,6 +32,12 @@ def sampled_differences(one: DataCopy, two: DataCopy) -> list[str]:
     return [frames] if frames else []
 
 
+def sampled_in_common(one: DataCopy, two: DataCopy) -> list[str]:
+    """The sampled videos that two copies have both, if they are stored in one way."""
+    names = {name for name, _ in two.sample} if _comparable(one, two) else set()
+    return [name for name, _ in one.sample if name in names]
+
+
 def notes(one: DataCopy, two: DataCopy) -> list[str]:
     """What differs between two forms of one copy, and changes the pixels that a model sees."""
     if one.storage != two.storage:
@@ -49,11 +55,8 @@ def _frames(one: DataCopy, two: DataCopy) -> str:
     """Which sampled videos, of those that both copies have, decode to other frames."""
     if not _comparable(one, two):
         return ""
-    known: dict[str, set[str]] = {}
-    for name, digest in two.sample:
-        known.setdefault(name, set()).add(digest)
-    both = [(name, digest) for name, digest in one.sample if name in known]
-    other = [name for name, digest in both if digest not in known[name]]
+    there, both = set(two.sample), sampled_in_common(one, two)
+    other = [name for name, digest in one.sample if name in both and (name, digest) not in there]
     if not other:
         return ""
     return f"other frames in {len(other)} of {counted(len(both), 'sampled video')} ({other[0]})"
