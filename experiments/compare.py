@@ -9,11 +9,12 @@
     python -m experiments.compare runs/hmdb51
 
 A run is a workdir or a *_scores.npz; several with commas between are the seeds of one, whose mean
-is compared. The runs must be evaluated on the same videos. For every split, and for the harmonic
-mean of base and novel or the mean of several splits: top-1 of A and B, what B gains with its
-bootstrap interval, how many videos only one of them has right, and the p-value (McNemar's exact
-test; for means a paired randomisation test). Below: how the runs were made, their settings that
-differ, and the classes that gained and lost most.
+is compared. The runs must be evaluated on the same videos, and on the same copy of the data (where
+the tables beside the scores say it). For every split, and for the harmonic mean of base and novel
+or the mean of several splits: top-1 of A and B, what B gains with its bootstrap interval, how many
+videos only one of them has right, and the p-value (McNemar's exact test; for means a paired
+randomisation test). Below: how the runs were made, their settings that differ, and the classes that
+gained and lost most.
 
 With one run: its table from its scores, with intervals, calibration error, best and worst classes,
 and the most confused pairs.
@@ -34,8 +35,10 @@ from vtd_jax.evaluate.comparison import (
     own_table,
     preprocess_differs,
 )
+from vtd_jax.evaluate.facts import facts_of
 from vtd_jax.evaluate.metrics import SplitResult
 from vtd_jax.evaluate.outputs import read_table
+from vtd_jax.evaluate.same_data import check_data
 from vtd_jax.evaluate.scores import SUFFIX, match, read_scores
 from vtd_jax.evaluate.tables import Table
 from vtd_jax.files import write_text
@@ -49,6 +52,7 @@ STEM = flags.DEFINE_string(
 COMMON = flags.DEFINE_bool(
     "common", False, "compare the splits and videos that all runs have, if they differ"
 )
+OTHER_DATA = flags.DEFINE_bool("other_data", False, "compare runs on different copies of the data")
 OUT = flags.DEFINE_string("out", None, "also write the table to this file, .md, .csv or .json")
 
 
@@ -80,13 +84,17 @@ def compared(sides: list[list[Path]]) -> Table:
     # a run may be compared with itself
     runs: dict[str, dict[str, SplitResult]] = {f"{file}": read_scores(file) for file in files}
     matched = dict(zip(runs, match(runs, COMMON.value)))
-    told = [
-        {str(file): read_saved(file, runs[str(file)]).get("about", {}) for file in side}
-        for side in sides
-    ]
+    saved = {str(file): read_saved(file, runs[str(file)]) for file in files}
+    told = [{str(file): saved[str(file)].get("about", {}) for file in side} for side in sides]
+    copies = {
+        name: facts_of(table).get("data", {}) if table else {} for name, table in saved.items()
+    }
+    data = check_data(copies, matched[str(files[0])], common=COMMON.value, other=OTHER_DATA.value)
+    if data.warning:
+        warn(f"the runs differ in data: {data.warning}")
     if ways := preprocess_differs(told):
         warn(f"the runs differ in preprocess: {ways}")
-    about = describe_runs(told)
+    about = describe_runs(told) | {"data": data.line}
     return comparison_table(*([matched[str(file)] for file in side] for side in sides), about)
 
 

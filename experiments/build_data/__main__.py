@@ -25,9 +25,11 @@ from absl import flags
 
 from experiments.build_data import flags as given
 from experiments.build_data import outputs
-from experiments.common import cli
+from experiments.common import cli, program
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import log, say, show_table
+from vtd_jax.video.copies.beside import note_copies
+from vtd_jax.video.copies.known import NamedCopy, known_as, read_known
 from vtd_jax.video.ingest import records, validate
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.run import beam_config
@@ -65,8 +67,11 @@ def main() -> str:
         download_config=beam,
         announce=log,
     )
+    copies, known = note_copies(built.path), read_known(program.KNOWN_COPIES)
     for line in built.lists:
         say(line)
+    for name, copy in copies.items():
+        say(f"data of {name}: {NamedCopy(copy, known_as(copy, config.dataset, known)).describe()}")
     return records.closing(built, config)
 
 

@@ -1,9 +1,12 @@
 """Evaluations of a training run, and whether its last one has written its table."""
 
+import dataclasses
 import itertools
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from experiments.common import program
 from vtd_jax.cache.frame_features import FeatureStore
 from vtd_jax.console.status import Line
 from vtd_jax.evaluate.metrics import SplitResult
@@ -13,8 +16,12 @@ from vtd_jax.evaluate.views import evaluate
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.outputs import file_stem
 from vtd_jax.parallel.mesh import run_devices
-from vtd_jax.parallel.processes import process_count
+from vtd_jax.parallel.processes import check_same, is_first, on_all, process_count
+from vtd_jax.terminal import say, warn
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
+from vtd_jax.video.copies.beside import changed_since
+from vtd_jax.video.copies.data_copy import DataCopy, data_copies
+from vtd_jax.video.copies.known import NamedCopy, known_as, read_known
 from vtd_jax.video.records import Records
 
 
@@ -71,6 +78,33 @@ def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:
     if not config.evaluate.store_features or prompted or process_count() > 1:
         return None
     return FeatureStore(model, run_devices(config.devices), parallel=config.parallel)
+
+
+def copies_of(splits: Mapping[str, Records]) -> dict[str, NamedCopy]:
+    """Computes from the records which copy of its data every split is of, and prints it.
+
+    All processes of a run must call it.
+
+    Raises:
+      UserError: a record is damaged, or another process reads other data.
+    """
+    found, known = on_all(_copies, splits), on_all(read_known, program.KNOWN_COPIES)
+    digests = {split: json.dumps(dataclasses.asdict(copy)) for split, copy in found.items()}
+    check_same(**{f"data of split {split}": digest for split, digest in digests.items()})
+    named = {
+        split: NamedCopy(copy, known_as(copy, splits[split].dataset, known))
+        for split, copy in found.items()
+    }
+    for split, one in named.items() if is_first() else ():
+        say(f"data of {split}: {one.describe()}")
+        if line := changed_since(splits[split], one.copy):
+            warn(line)
+    return named
+
+
+def _copies(splits: Mapping[str, Records]) -> dict[str, DataCopy]:
+    with Line("computing fingerprints of the data"):
+        return dict(zip(splits, data_copies(splits.values()), strict=True))
 
 
 class Evaluation:

@@ -12,6 +12,8 @@ from vtd_jax.errors import UserError
 from vtd_jax.installed import extras
 
 FOLDER = Path(__file__).resolve().parents[1]
+# beside the data sets' builders: the table of copies whose fingerprints have names
+KNOWN_COPIES = FOLDER.parent / "data" / "fingerprints.csv"
 # command -> extras without which it does nothing
 NEEDS = {
     "aot": ("train",),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from experiments.common import program
-from experiments.common.evaluation import Evaluation, feature_store, has_table, score
+from experiments.common.evaluation import Evaluation, copies_of, feature_store, has_table, score
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.status import Line
 from vtd_jax.errors import named_by, names, setting
@@ -111,6 +111,8 @@ def train_run(
         learnt_on = on_first(save_training_list, workdir, training.stored)
         for line in from_config.shared_videos(training, splits) if is_first() else ():
             warn(line)
+        # before training: damaged records end a run here
+        copies = copies_of(splits)
         evaluation = Evaluation(config, splits)
         done = train(
             config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume,
@@ -124,8 +126,9 @@ def train_run(
         lists = {name: split.stored for name, split in splits.items()}
         learnt = f"step {done.step}, the last"
         table = results_table(
-            config, model.clip.config, evaluation.results, learnt, lists, learnt_on, done.step
-        )
+            config, model.clip.config, evaluation.results, learnt, lists, learnt_on, done.step,
+            copies,
+        )  # fmt: skip
         on_first(hold.check)
         on_first(save_report, workdir, "results", table, evaluation.results)
         return done.step, table
@@ -162,9 +165,10 @@ def score_run(
       stem: of the files.
       check: called before every batch; may raise.
     """
+    copies = copies_of(splits)
     results = score(config, model, splits, check=check, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
-    table = results_table(config, model.clip.config, results, learnt, lists, training, step)
+    table = results_table(config, model.clip.config, results, learnt, lists, training, step, copies)
     on_first(save_report, workdir, stem, table, results)
     return table
 

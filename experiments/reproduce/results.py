@@ -47,7 +47,12 @@ _LAST = (
 # what is read from the `about` of a run's table
 _About = TypedDict(
     "_About",
-    {"lists": dict[str, str], "training list": NotRequired[str], "versions": dict[str, str]},
+    {
+        "lists": dict[str, str],
+        "training list": NotRequired[str],
+        "versions": dict[str, str],
+        "data": NotRequired[dict[str, str]],
+    },
 )
 
 
@@ -237,6 +242,11 @@ def _about(
     """The notes below a table: what our rows share, or differ in."""
     about = found.about(names)
     lists = dict.fromkeys(line for one in about for line in _lists(one))
+    data = dict.fromkeys(
+        f"{one['lists'].get(split, split)}: {line}"
+        for one in about
+        for split, line in one.get("data", {}).items()
+    )
     notes_below: dict[str, Any] = {
         "ours": f"rows with source {OURS!r}; all others as published",
         "±": "standard deviation over the runs of a row (training seeds, or lists of 16 shots)",
@@ -267,6 +277,7 @@ def _about(
         notes_below[key] = distinct_values(about, key) if key != "versions" else _versions(about)
     return notes_below | {
         "lists": "; ".join(lists),
+        **({"data": "; ".join(data)} if data else {}),
         "settings": f"{counted(len(names), 'run')}, each with its config.json and results.md",
     }
 

@@ -122,6 +122,46 @@ def test_runs_of_other_pixels_are_pointed_out(folder, tmp_path):
     assert f"warning: the runs differ in preprocess: {said}" in done.stderr
 
 
+def _with_copy(source, folder, **changes):
+    """A run evaluated on a copy of some data; its scores stay."""
+    copy = {
+        "videos": 60, "frames": 960, "list_digest": "0" * 16, "files_digest": "1" * 16,
+        "storage": "video files", "sample": [["base1.mp4", "2" * 16]],
+    }  # fmt: skip
+    shutil.copytree(source, folder)
+    table = folder / "results.json"
+    content = json.loads(table.read_text())
+    facts = {"step": 1, "views": [1, 1], "training": "", "lists": {}}
+    content["facts"] = facts | {"data": {"base": copy | changes, "novel": copy}}
+    table.write_text(json.dumps(content))
+    return str(folder)
+
+
+def test_runs_on_other_copies_of_the_data_are_refused(folder, tmp_path):
+    mine = _with_copy(folder / "0", tmp_path / "mine")
+    same = _with_copy(folder / "1", tmp_path / "same")
+    other = _with_copy(
+        folder / "1", tmp_path / "other", frames=959, sample=[["base1.mp4", "3" * 16]]
+    )
+    out = tmp_path / "out.json"
+    done = small_run.command("compare", mine, same, f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(out.read_text())["about"]["data"].startswith("the same copy, fingerprints b")
+    done = small_run.command("compare", mine, other)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
+    what = "960 and 959 frames, other frames in 1 of 1 sampled video (base1.mp4)"
+    assert f"/other/results_scores.npz: {what}; a difference may be the data's" in done.stderr
+    assert "compare with --other_data all the same" in done.stderr
+    done = small_run.command("compare", mine, other, "--other_data", f"--out={out}")
+    assert done.returncode == 0, done.stderr
+    assert "warning: the runs differ in data: base in " in done.stderr
+    assert what in json.loads(out.read_text())["about"]["data"]
+    # of an earlier version
+    done = small_run.command("compare", mine, str(folder / "0"))
+    assert done.returncode == 0, done.stderr
+    assert f"data: the copy is not known of {folder}/0/results_scores.npz" in done.stdout
+
+
 def test_what_tables_say_of_preprocess():
     clip, old, release = {"preprocess": "clip: x"}, {"frames": 8}, {"preprocess": "release: y"}
 

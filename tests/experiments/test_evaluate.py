@@ -49,6 +49,13 @@ def test_zero_shot_writes_every_file(folder, tmp_path):
     }
     assert read["about"]["lists"] == message
     assert read["about"]["views"] == "1 temporal × 1 spatial"
+    for split, videos, frames in (("base", 5, 30), ("novel", 3, 18)):
+        data, told = read["facts"]["data"][split], read["about"]["data"][split]
+        assert (data["videos"], data["frames"], len(data["sample"])) == (videos, frames, videos)
+        assert f"data of {split}: {told}\n" in done.stdout
+        assert (
+            f"- data: base {read['about']['data']['base']}" in (workdir / "results.md").read_text()
+        )
     assert {"normalisation", "config", "commit", "versions", "CLIP", "frames"} <= set(read["about"])
     with np.load(workdir / "results_scores.npz") as scores:
         assert scores["novel/scores"].shape == (3, 2)

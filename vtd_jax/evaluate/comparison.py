@@ -26,7 +26,7 @@ _TOP = 5
 COLUMNS = ("split", "videos", *SIDE, "B − A", INTERVAL, "only A right", "only B right", "p")
 # keys of `about` that describe how a run was made, and those that may differ between equal runs
 MADE = ("learnt", "seed", "config", "commit")
-_PLACES = (*MADE, "versions", "device")
+_PLACES = (*MADE, "versions", "device", "data")
 
 
 def comparison_table(

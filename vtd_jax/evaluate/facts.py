@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from vtd_jax.untrusted.json_text import Count
+from vtd_jax.video.copies.data_copy import DataCopy
 
 FACTS = "facts"
 UNKNOWN = "not known"
@@ -20,12 +21,14 @@ class Facts(TypedDict):
       views: temporal and spatial views of a video; None if unknown.
       training: origin of the training list; "" if nothing was learnt.
       lists: split -> origin of its list: "official", "given", "own split" or "not known".
+      data: split -> the copy of the data; tables of earlier versions have none.
     """
 
     step: Count | None
     views: tuple[Count, Count] | None
     training: str
     lists: dict[str, str]
+    data: NotRequired[dict[str, DataCopy]]
 
 
 def facts_of(saved: Mapping[str, Any]) -> Facts:

@@ -30,6 +30,7 @@ from vtd_jax.outputs import csv_text
 from vtd_jax.terminal import counted
 from vtd_jax.train.config import RunConfig
 from vtd_jax.untrusted.json_text import read_json
+from vtd_jax.video.copies.known import NamedCopy
 from vtd_jax.video.scaling.fit import Fit
 from vtd_jax.video.stored_lists import StoredList
 
@@ -59,6 +60,7 @@ def results_table(
     lists: Mapping[str, StoredList] | None = None,
     training: Mapping[str, str] | None = None,
     step: int | None = None,
+    copies: Mapping[str, NamedCopy] | None = None,
 ) -> Table:
     """The table of a run's evaluation.
 
@@ -69,6 +71,7 @@ def results_table(
       lists: split -> its list; the table shows its origin and the number of missing videos.
       training: `origin` of the training list and its description, `told`.
       step: of the run's checkpoint; None for another file.
+      copies: split -> the copy of its data.
 
     Raises:
       UserError: a score is NaN or infinite.
@@ -76,7 +79,8 @@ def results_table(
     check_finite(results)
     lists, training = lists or {}, training or {}
     described = {split: stored.summary for split, stored in lists.items()}
-    lines = about(config, clip, learnt, described, training.get("told", ""))
+    data = {split: named.describe() for split, named in (copies or {}).items()}
+    lines = about(config, clip, learnt, described, training.get("told", ""), data)
     own = ", learnt on own split" if training.get("origin") == "own split" else ""
     origins = {
         split: stored.origin + (own if stored.origin != "own split" else "")
@@ -96,7 +100,8 @@ def results_table(
             for split in {**config.data.evaluate, **lists}
         },
     )
-    return dataclasses.replace(table, facts=facts)
+    data = {split: dataclasses.asdict(named.copy) for split, named in (copies or {}).items()}
+    return dataclasses.replace(table, facts={**facts, "data": data} if data else facts)
 
 
 def about(
@@ -105,8 +110,11 @@ def about(
     learnt: str,
     lists: Mapping[str, str] | None = None,
     training: str = "",
+    data: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Everything needed to reproduce a number; `lists` and `training` describe lists."""
+    """Everything needed to reproduce a number; `lists` and `training` describe lists, `data` the
+    copies of splits.
+    """
     evaluate, model = config.evaluate, config.model
     lines = {
         "protocol": config.protocol,
@@ -114,6 +122,7 @@ def about(
         "training videos": f"{config.shots} a class" if config.shots else "all of the list",
         "training list": training or config.data.train,
         "lists": dict(config.data.evaluate) | dict(lists or {}),
+        **({"data": dict(data)} if data else {}),
         "CLIP": f"{clip.architecture}, {config.clip.dtype}",
         "frames": config.data.frames,
         "views": f"{evaluate.temporal_views} temporal × {evaluate.spatial_views} spatial",

@@ -16,6 +16,9 @@ ARRAY_BYTES = 16 * 2**30
 ARRAY_RATIO, ARRAY_FREE_BYTES = 100, 64 * 2**20
 # characters of one label, class name or word; CLIP reads 77 tokens at most
 TEXT_CHARACTERS = 4096
+# of the table of known copies of data: rows, and bytes
+KNOWN_COPIES = 10_000
+KNOWN_COPIES_BYTES = 4 * 2**20
 # frames that a record may claim: 19 days at 60 a second
 RECORD_FRAMES = 10**8
 # characters: of the name of a video in a list; no file system of ours takes longer paths

@@ -1,6 +1,7 @@
 """One record's bytes to its fields, each of the kind and in the range that it must have."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from vtd_jax.errors import UserError
@@ -36,6 +37,27 @@ def parse_record(content: bytes, storage: str, name: str) -> dict[str, Any]:
       UserError: no such record, or a field that is missing, of another kind or out of range; names
         the field.
     """
+    features = _features(content, name)
+    record = _small_fields(features, name)
+    payload = "frames" if storage == "jpeg" else "video"
+    values = list(features[payload].bytes_list.value) if payload in features else []
+    if not values or not all(values) or (payload == "video" and len(values) != 1):
+        raise UserError(f"{name}: it has no {payload}; {_REMEDY}")
+    record[payload] = values if storage == "jpeg" else values[0]
+    _check(record, storage, name)
+    return dict(sorted(record.items()))
+
+
+def parse_head(content: bytes, storage: str, name: str) -> dict[str, Any]:
+    """The fields of a record without its frames or its video, see `parse_record`; how many frames
+    are there is not compared with `num_frames`.
+    """
+    record = _small_fields(_features(content, name), name)
+    _check(record, storage, name)
+    return record
+
+
+def _features(content: bytes, name: str) -> Mapping[str, Any]:
     # of an extra: reading a run's settings imports this module, and needs no record
     from google.protobuf.message import DecodeError
     from tensorflow_datasets.proto import tf_example_pb2
@@ -44,6 +66,11 @@ def parse_record(content: bytes, storage: str, name: str) -> dict[str, Any]:
         features = tf_example_pb2.Example.FromString(content).features.feature
     except DecodeError as error:
         raise UserError(f"{name}: is no record ({error}); {_REMEDY}") from None
+    return features
+
+
+def _small_fields(features: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """All fields but frames and video."""
     record: dict[str, Any] = {}
     for key, (kind, list_name) in _KINDS.items():
         if key not in features:
@@ -54,21 +81,16 @@ def parse_record(content: bytes, storage: str, name: str) -> dict[str, Any]:
         if len(values) != 1:
             raise UserError(f"{name}: {key} is not {kind}; {_REMEDY}")
         record[key] = values[0]
-    payload = "frames" if storage == "jpeg" else "video"
-    values = list(features[payload].bytes_list.value) if payload in features else []
-    if not values or not all(values) or (payload == "video" and len(values) != 1):
-        raise UserError(f"{name}: it has no {payload}; {_REMEDY}")
-    record[payload] = values if storage == "jpeg" else values[0]
-    _check(record, storage, name)
-    return dict(sorted(record.items()))
+    return record
 
 
 def _check(record: dict[str, Any], storage: str, name: str) -> None:
     """Refuses what would become memory, or nan, later."""
     # a video's frames are counted when it is decoded; JPEGs can be counted here
-    most = len(record["frames"]) if storage == "jpeg" else RECORD_FRAMES
+    counted = len(record["frames"]) if "frames" in record else None
+    most = RECORD_FRAMES if counted is None else counted
     ranges = {
-        "num_frames": (most if storage == "jpeg" else 1, most),
+        "num_frames": (1 if counted is None else most, most),
         "source_frames": (
             record["num_frames"],
             RECORD_FRAMES if storage == "jpeg" else record["num_frames"],

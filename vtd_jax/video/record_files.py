@@ -96,6 +96,11 @@ class Layout:
         return self.metadata["storage"]
 
     @property
+    def dataset(self) -> str:
+        """The data set that the records were built as."""
+        return Path(self.shards[0].filename).name.partition(f"-{SPLIT}.")[0]
+
+    @property
     def videos(self) -> int:
         """Records in all shards."""
         return sum(shard.take for shard in self.shards)

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -18,7 +19,7 @@ from jaxtyping import UInt8
 from vtd_jax.errors import UserError, function
 from vtd_jax.video import decode, stored_lists
 from vtd_jax.video.limits import check_stored
-from vtd_jax.video.record_fields import parse_record
+from vtd_jax.video.record_fields import parse_head, parse_record
 from vtd_jax.video.record_files import INFO, read_files, read_layout, remedy
 from vtd_jax.video.scaling.resample import Frames
 from vtd_jax.video.shard_source import ShardSource
@@ -87,6 +88,7 @@ class Records:
       name, path: of the list, and the record folder.
       class_names: of the list.
       storage: "jpeg" or "video".
+      dataset: that they were built as, such as "hmdb51".
       videos: how many records there are, of all lists.
       stored: the list as it lies on disk: origin, what was left out.
       info: how the records were made; `fingerprint` is the list's.
@@ -105,7 +107,7 @@ class Records:
             )
         self.videos = layout.videos
         self.info = layout.metadata | {"fingerprint": self.stored.fingerprint}
-        self.storage = layout.storage
+        self.storage, self.dataset = layout.storage, layout.dataset
         try:
             self._source = ShardSource(layout.shards)
         except (RuntimeError, ValueError, OSError) as error:
@@ -139,6 +141,26 @@ class Records:
             raise UserError(
                 f"{self.path}: these records cannot be read ({error}); {remedy()}"
             ) from None
+
+    def heads(self, positions: Sequence[int]) -> list[dict[str, Any]]:
+        """The fields of records, without the frames or files in them, which are not read.
+
+        Args:
+          positions: of records, also of other lists than this one.
+
+        Raises:
+          UserError: a shard or a field is damaged.
+        """
+        try:
+            contents = self._source.heads(positions)
+        except (ValueError, IndexError, OSError) as error:
+            raise UserError(
+                f"{self.path}: these records cannot be read ({error}); {remedy()}"
+            ) from None
+        return [
+            parse_head(content, self.storage, f"{self.path}: record {position}")
+            for position, content in zip(positions, contents)
+        ]
 
     def __getitem__(self, index: int) -> Example:
         """The video at a position, 0 .. len - 1; reads its record, decodes nothing."""

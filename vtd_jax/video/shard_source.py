@@ -10,7 +10,7 @@ import hashlib
 import os
 import struct
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import accumulate
 
@@ -19,6 +19,8 @@ from vtd_jax.video.record_files import Shard
 _BLOCK, _BLOCK_HEADER = 2**16, 24
 # bytes that are hashed at a time
 _READ = 2**20
+# of a record's small fields: bytes that are read at a time, bytes of one, and how many; ours are 14
+_WINDOW, _SMALL, _FIELDS = 1024, 2**15, 64
 # hash of the header, bytes of the data, their hash, type and number of records, bytes of the
 # records
 _CHUNK = struct.Struct("<5Q")
@@ -66,6 +68,35 @@ class ShardSource:
         with ThreadPoolExecutor() as pool:
             digests = pool.map(self._digest, by_shard, by_shard.values())
             return hashlib.sha256(b"".join(digests)).hexdigest()
+
+    def heads(self, positions: Sequence[int]) -> list[bytes]:
+        """Records without their large fields, frames and videos, of which no byte is read.
+
+        Args:
+          positions: in any order, without repeats.
+
+        Returns:
+          Serialized `tf.train.Example`s, in the order of `positions`.
+        """
+        by_shard: dict[int, list[int]] = {}
+        for position in positions:
+            by_shard.setdefault(bisect_right(self._ends, position), []).append(position)
+        with ThreadPoolExecutor() as pool:
+            found = pool.map(self._heads, by_shard, by_shard.values())
+            heads = {position: head for each in found for position, head in each}
+        return [heads[position] for position in positions]
+
+    def _heads(self, number: int, positions: Sequence[int]) -> list[tuple[int, bytes]]:
+        """Of records of one shard, with their positions."""
+        shard = self._shards[number]
+        with open(shard.filename, "rb", buffering=0) as file:
+            places = _places(file.fileno())
+            if len(places) != shard.take:
+                raise ValueError(f"{shard.filename}: its footer is damaged")
+            return [
+                (position, _head(file.fileno(), places[position - self._ends[number] + shard.take]))
+                for position in positions
+            ]
 
     def _digest(self, number: int, positions: Sequence[int]) -> bytes:
         """Of records of one shard."""
@@ -118,6 +149,58 @@ def _records(file: int, place: int, count: int | None) -> list[bytes]:
     return records
 
 
+def _head(file: int, place: int) -> bytes:
+    """The only record of a chunk, without its large fields."""
+    size = _chunk(file, place, 1)
+    before = _read(file, place, min(_CHUNK.size + size, _CHUNK.size + 24))[_CHUNK.size :]
+    length, begin = _varint(before, 1)
+    record, end = _varint(before, begin)
+    if end != begin + length or end + record != size:
+        raise ValueError(f"the chunk at {place} is damaged")
+
+    def read(at: int, count: int) -> bytes:
+        # a record is not longer than its file, and a part not longer than the record
+        return _read(file, _ahead(place, _CHUNK.size + end + at), min(count, record - at))
+
+    return _without_large(read, record)
+
+
+def _without_large(read: Callable[[int, int], bytes], size: int) -> bytes:
+    """A `tf.train.Example` without its large fields.
+
+    Args:
+      read: gives so many bytes from a place on, fewer at the end.
+      size: of all bytes.
+    """
+    head = read(0, 16)
+    length, at = _varint(head, 1)
+    if head[:1] != b"\n" or at + length != size:
+        raise ValueError("a record of other fields than ours")
+    kept, window, begin = [], b"", 0
+    while at < size:
+        if len(window) - (at - begin) < 16:
+            window, begin = read(at, _WINDOW), at
+        if window[at - begin] != ord("\n"):
+            raise ValueError("a record of other fields than ours")
+        length, after = _varint(window, at - begin + 1)
+        end = begin + after + length
+        if end > size or len(kept) == _FIELDS:
+            raise ValueError("a record with a damaged field, or too many")
+        if end - at <= _SMALL:
+            there = window[at - begin : end - begin]
+            kept.append(there if len(there) == end - at else read(at, end - at))
+        at = end
+    content = b"".join(kept)
+    return b"\n" + _as_varint(len(content)) + content
+
+
+def _ahead(place: int, count: int) -> int:
+    """The place so many bytes on, the headers of blocks between them not counted."""
+    inside = max(place % _BLOCK, _BLOCK_HEADER) - _BLOCK_HEADER + count
+    blocks, inside = divmod(inside, _BLOCK - _BLOCK_HEADER)
+    return (place // _BLOCK + blocks) * _BLOCK + _BLOCK_HEADER + inside
+
+
 def _chunk(file: int, place: int, records: int | None) -> int:
     """Bytes of a chunk's data; raises ValueError if it is compressed, or not of `records`."""
     if not 0 <= place < os.fstat(file).st_size:
@@ -155,6 +238,15 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, at
     raise ValueError("a number of more than 64 bits")
+
+
+def _as_varint(value: int) -> bytes:
+    """What `_varint` reads."""
+    written = []
+    while value > 0x7F:
+        written.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*written, value])
 
 
 def _field(message: bytes, wanted: int) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from support.video_files import make_video, write_catalog
 from vtd_jax.video.augment import Augment
+from vtd_jax.video.copies.beside import read_noted
 from vtd_jax.video.pipeline import eval_batches, train_batches
 from vtd_jax.video.records import open_records, record_names
 
@@ -43,7 +44,9 @@ def test_builds_reuses_and_adds_lists(folder, tmp_path):
     first = run(*call, *inputs(folder, lines, "good"))
     assert first.returncode == 0, first.stderr
     assert first.stdout.startswith("good (given list; 2 videos)\n")
-    wrote = first.stdout.splitlines()[-1]
+    data, wrote = first.stdout.splitlines()[1:]
+    assert data.startswith("data of good: fingerprint ")
+    assert data.endswith("; JPEGs of quality 90, short side 256)")
     assert wrote.startswith(f"wrote {tmp_path}/video_folder/mine/1.0.0: 2 videos, 2 classes, ")
     message = [line.split(": ")[1] for line in first.stderr.splitlines()]
     assert message[1].startswith("given list")
@@ -53,6 +56,8 @@ def test_builds_reuses_and_adds_lists(folder, tmp_path):
     assert again.stdout.splitlines()[-1].startswith("nothing to do: ")
     more = run(*call, *inputs(folder, lines[:1], "more"))
     assert more.stdout.splitlines()[-1].startswith("added lists more to ")
+    assert data in more.stdout.splitlines()
+    assert set(read_noted(tmp_path / "video_folder/mine/1.0.0")) == {"good", "more"}
     assert [len(open_records(tmp_path, name)) for name in ("good", "more")] == [2, 1]
 
 

@@ -140,8 +140,10 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
     (workdir / "results.json").unlink()
     message = _two("evaluate", f"--workdir={workdir}", "--checkpoint=last")
     assert "learnt: checkpoint of step 6 (last)" in message[0].stdout
-    rows = [json.loads((folder / "results.json").read_text())["rows"] for folder in (one, workdir)]
-    assert rows[0] == rows[1]
+    tables = [json.loads((folder / "results.json").read_text()) for folder in (one, workdir)]
+    assert tables[0]["rows"] == tables[1]["rows"]
+    assert tables[0]["facts"]["data"] == tables[1]["facts"]["data"]
+    assert message[0].stdout.count("data of val: fingerprint ") == 1
     # what one process began, two continue
     message = _two("train", *_flags(folder, workdir, "optimizer.epochs=3"))[0].stdout
     assert "resuming from step 6 of 9" in message
@@ -149,6 +151,31 @@ def test_evaluated_and_gone_on_with_by_any_number(folder, one, tmp_path):
         "was at step 9 already"
         in _one("train", *_flags(folder, workdir, "optimizer.epochs=3")).stdout
     )
+
+
+COPIES = """
+import sys
+from experiments.common.evaluation import copies_of
+from vtd_jax.errors import UserError
+from vtd_jax.parallel import joining
+from vtd_jax.video.records import open_records
+joining.initialize()
+try:
+    copies_of({"val": open_records(sys.argv[1], "base_val")})
+except UserError as error:
+    print(error, file=sys.stderr)
+"""
+
+
+def test_processes_that_see_other_data_stop(folder, tmp_path):
+    for place in range(2):
+        shutil.copytree(folder / "records", tmp_path / f"records{place}")
+    path = tmp_path / "records1/video_folder/base_val/1.0.0/lists/base_val.json"
+    path.write_text(path.read_text().replace('"green"', '"purple"'))
+    done = two_processes.run_two(COPIES, f"{tmp_path}/recordsPLACE")
+    assert [process.returncode for process in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert done[0].stderr.startswith("process 1: its data of split val differ from those of proc")
+    assert done[0].stderr == done[1].stderr
 
 
 def test_what_cannot_be_is_reported_once(folder, tmp_path):
