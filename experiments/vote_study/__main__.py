@@ -7,7 +7,8 @@ The same command resumes. Rules: as released (a frame's vote is its confidence, 
 decides between equals), ties by frames (`model.ties=frames`, the default), votes by frames
 (`model.votes=frames`). Every run learns prompts and fusion on 2 to 16 clips of 16 base classes,
 from features of frames that are encoded once: unlike `experiments.train` it neither flips nor
-crops. Writes runs.json and votes.md, .csv, .json into the workdir.
+crops. Writes runs.json, and votes and tokens (.md, .csv, .json) into the workdir: HM, and what the
+video tokens are.
 """
 
 import fnmatch
@@ -38,7 +39,7 @@ _SEEDS = flags.DEFINE_list(
     "seeds", [f"{seed}" for seed in range(400, 408)], "seeds of classes, clips and training"
 )
 _ONLY = flags.DEFINE_list("only", [], "patterns of conditions, with * and ?; default: all")
-_STEM = "votes"
+_STEM, _TOKENS = "votes", "tokens"
 
 
 def chosen(patterns: list[str]) -> list[Condition]:
@@ -63,7 +64,8 @@ def main() -> str:
     conditions, workdir = chosen(_ONLY.value), Path(_WORKDIR.value)
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir={workdir}: is a file, expected a folder")
-    names = [files.FILE, *(f"{_STEM}{end}" for end in (".md", ".csv", ".json"))]
+    ends = (".md", ".csv", ".json")
+    names = [files.FILE, *(f"{stem}{end}" for stem in (_STEM, _TOKENS) for end in ends)]
     outputs = [Output("--workdir", workdir / name, belongs=True) for name in names]
     check_outputs([Output("--workdir", workdir, folder=True, whole=True), *outputs], [])
     with locked_outputs([("--workdir", workdir, True)]):
@@ -76,11 +78,13 @@ def main() -> str:
         shown = [run for run in finished if run["seed"] in seeds and run["condition"] in kept]
         table = tables.study_table(shown, made)
         table.save(workdir, _STEM)
+        tokens = tables.tokens_table(shown)
+        tokens.save(workdir, _TOKENS)
     table.show()
     for line in table.about_lines():
         say(line)
-    tables.reasons_table(shown).show()
-    return f"wrote {workdir / _STEM}.md, .csv, .json, {files.FILE}"
+    tokens.show()
+    return f"wrote {workdir / _STEM}.md, .csv, .json, the same of {_TOKENS}, and {files.FILE}"
 
 
 def run_all(
@@ -92,7 +96,7 @@ def run_all(
     # rows that differ in shots or frames only have the same videos: one behind the other
     by_scenes = sorted(conditions, key=lambda one: sorted(map(str, one.scenes.items())))
     jobs = [
-        (seed, condition, [r for r in RULES if (condition.name, r, seed) not in keys])
+        (seed, condition, [r for r in RULES if (condition.name, r, r, seed) not in keys])
         for seed in seeds
         for condition in by_scenes
     ]
@@ -110,9 +114,10 @@ def run_all(
                 last, seen = scene_set, encoder.encode(scene_set)
             for rule in rules:
                 found = measure(rule, condition, seed, seen, scene_set.names())
-                finished.append(
-                    files.Run(condition=condition.name, rule=rule, seed=seed, **found._asdict())
-                )
+                of = {"condition": condition.name, "rule": rule, "seed": seed}
+                finished += [
+                    files.Run(**of, evaluated=name, **one._asdict()) for name, one in found.items()
+                ]
                 done += 1
                 progress.update(done)
             files.write_study(path, made, finished)

@@ -13,20 +13,25 @@ from vtd_jax.untrusted.json_text import Count, read_json
 FILE = "runs.json"
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 # all that `Run` has beside its key
-FIGURES = ("base", "novel", "HM", "token_right", "token_of_one", "tied")
+FIGURES = ("base", "novel", "HM", "token_right", "token_of_one", "both_right", "tied")
 
 
 class Run(TypedDict):
-    """One training, evaluated: what it was of, and `training.Measured`."""
+    """One training, evaluated: what it was of, and `training.Measured`.
+
+    `rule` is the one that it learnt with, `evaluated` the one that it was evaluated with.
+    """
 
     condition: str
     rule: str
+    evaluated: str
     seed: Count
     base: _Share
     novel: _Share
     HM: _Share
     token_right: _Share
     token_of_one: _Share
+    both_right: _Share
     tied: _Share
 
 
@@ -82,4 +87,4 @@ def write_study(path: Path, made: dict[str, str], runs: Iterable[Run]) -> None:
 
 def key_of(run: Run) -> tuple[Any, ...]:
     """What a run is of."""
-    return run["condition"], run["rule"], run["seed"]
+    return run["condition"], run["rule"], run["evaluated"], run["seed"]

@@ -32,11 +32,11 @@ def sign_flips(differences: Sequence[float]) -> float:
 
 
 def by_row(runs: Sequence[Run], figure: str) -> dict[str, dict[str, np.ndarray]]:
-    """Condition -> rule -> a figure of every seed, in the order of the seeds that all rules of the
-    condition have.
+    """Condition -> rule, learnt and evaluated with -> a figure of every seed, in the order of the
+    seeds that all rules of the condition have.
     """
     found: dict[str, dict[str, dict[int, float]]] = {}
-    for run in runs:
+    for run in (run for run in runs if run["rule"] == run["evaluated"]):
         of_rule = found.setdefault(run["condition"], {}).setdefault(run["rule"], {})
         of_rule[run["seed"]] = run[figure]
     rows = {}
@@ -112,23 +112,32 @@ def summary(
     return np.mean(list(differences.values()), axis=0).tolist(), scaled[row], row
 
 
-def reasons_table(runs: Sequence[Run]) -> Table:
-    """Why: the video token of every rule, in the mean of all rows."""
+def tokens_table(runs: Sequence[Run]) -> Table:
+    """The video token of every rule, and what learning with it leads to; in the mean of all rows.
+
+    Rows are pairs of rules: learnt with, evaluated with.
+    """
     table = []
-    figures = {
-        "token is the class": "token_right",
-        "token named one frame": "token_of_one",
-        "votes tie": "tied",
-        "HM": "HM",
-    }
-    for rule in RULES:
-        of_rule = [run for run in runs if run["rule"] == rule]
-        if of_rule:
-            means = {
-                name: float(np.mean([run[key] for run in of_rule])) for name, key in figures.items()
+    for learnt, evaluated in itertools.product(RULES, RULES):
+        some = [run for run in runs if (run["rule"], run["evaluated"]) == (learnt, evaluated)]
+        if not some:
+            continue
+        figures = ("base", "novel", "HM", *("token_right", "token_of_one", "both_right", "tied"))
+        mean = {name: float(np.mean([run[name] for run in some])) for name in figures}
+        right, named = (mean["base"] + mean["novel"]) / 2, mean["token_right"]
+        table.append(
+            {
+                "learnt with": learnt,
+                "evaluated with": evaluated,
+                "HM": mean["HM"],
+                "token is the class": named,
+                "right if it is": mean["both_right"] / named if named else None,
+                "right if not": (right - mean["both_right"]) / (1 - named) if named < 1 else None,
+                "token named one frame": mean["token_of_one"],
+                "votes tie": mean["tied"],
             }
-            table.append({"rule": rule, **means})
-    return Table("Video tokens, mean of all rows and seeds", ("rule", *figures), tuple(table))
+        )
+    return Table("Video tokens, mean of all rows and seeds", tuple(table[0]), tuple(table))
 
 
 def _mean_row(rows: Mapping[str, Mapping[str, np.ndarray]], others: Sequence[str]) -> dict:

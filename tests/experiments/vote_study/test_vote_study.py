@@ -9,7 +9,7 @@ from experiments.vote_study import __main__ as study
 from experiments.vote_study import runs as files
 from experiments.vote_study import training
 from experiments.vote_study.conditions import CONDITIONS, RELEASED, RULES, Condition
-from experiments.vote_study.table import by_row, reasons_table, sign_flips, study_table, summary
+from experiments.vote_study.table import by_row, sign_flips, study_table, summary, tokens_table
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.metrics import harmonic_mean
 
@@ -19,7 +19,7 @@ NAMES = [one.name for one in CONDITIONS]
 
 def run(condition, rule, seed, hm, **others):
     figures = dict.fromkeys(files.FIGURES, 0.5) | {"HM": hm} | others
-    return files.Run(condition=condition, rule=rule, seed=seed, **figures)
+    return files.Run(condition=condition, rule=rule, evaluated=rule, seed=seed, **figures)
 
 
 def made_up():
@@ -28,7 +28,16 @@ def made_up():
     for seed, released in enumerate((0.80, 0.82, 0.84, 0.86)):
         for condition, gain in ((NAMES[0], -0.01), (NAMES[4], 0.02)):
             found.append(run(condition, RELEASED, seed, released, token_right=0.5))
-            found.append(run(condition, "votes by frames", seed, released + gain, token_right=0.75))
+            found.append(
+                run(
+                    condition,
+                    "votes by frames",
+                    seed,
+                    released + gain,
+                    token_right=0.75,
+                    both_right=0.25,
+                )
+            )
     return found
 
 
@@ -83,7 +92,11 @@ def test_the_table_has_gains_and_the_worst_row():
         "seeds); worst row, no irrelevant frames: -0.39 standard deviations of as released over "
         "seeds"
     )
-    assert [one["token is the class"] for one in reasons_table(made_up()).rows] == [0.5, 0.75]
+    found = tokens_table(made_up()).rows
+    assert [one["token is the class"] for one in found] == [0.5, 0.75]
+    # of 0.5 right in all, 0.25 are among the 0.75 with the right token
+    assert found[1]["right if it is"] == pytest.approx(0.25 / 0.75)
+    assert found[1]["right if not"] == pytest.approx(0.25 / 0.25)
 
 
 def test_a_study_without_the_release_has_nothing_to_compare():
@@ -132,20 +145,24 @@ def test_a_small_study_resumes_and_repeats(tmp_path, monkeypatch):
     ]
     path = tmp_path / "runs.json"
     found = study.run_all(path, MADE, (0, 1), conditions)
-    assert len(found) == len({files.key_of(one) for one in found}) == 2 * 2 * len(rules)
+    # two seeds, two rows, and every rule evaluates what every rule learnt
+    assert len(found) == len({files.key_of(one) for one in found}) == 2 * 2 * len(rules) * 3
     for one in found:
         assert one["HM"] == pytest.approx(harmonic_mean([one["base"], one["novel"]]))
         # of 16 clips a half
         assert 16 * one["base"] == pytest.approx(round(16 * one["base"]))
     # of three frames, a half of them irrelevant, counts tie more often than confidence
-    tokens = {rule: [one["tied"] for one in found if one["rule"] == rule] for rule in rules}
+    tokens = {
+        rule: [one["tied"] for one in found if one["rule"] == one["evaluated"] == rule]
+        for rule in rules
+    }
     assert tokens["votes by frames"] != tokens[RELEASED]
     # what is missing is made again, the same to the bit; the rest stays as it is
     content = json.loads(path.read_text())
-    lost = content["runs"].pop(3)
-    content["runs"][0]["base"] = 0.123
-    path.write_text(json.dumps(content))
+    lost, kept = content["runs"][-3:], content["runs"][:-3]
+    kept[0]["base"] = 0.123
+    path.write_text(json.dumps(content | {"runs": kept}))
     again = study.run_all(path, MADE, (0, 1), conditions)
-    assert again[-1] == lost
+    assert again[-3:] == lost
     assert again[0]["base"] == 0.123
     training._programs.cache_clear()
