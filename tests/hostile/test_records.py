@@ -38,8 +38,9 @@ def records(built, tmp_path):
 
 def test_a_build_says_what_to_do_about_damaged_records(records, tmp_path):
     _, one, flags = records
-    # a copied folder is compared once, and the times of its files noted
-    settings = dict(folder=tmp_path, outputs=[one / "seen.json"], texts=["nothing to do"])
+    # a copied folder is compared once, and the times of its files and its fingerprints noted
+    outputs = [one / "seen.json", one / "fingerprints.json"]
+    settings = dict(folder=tmp_path, outputs=outputs, texts=["nothing to do"])
     harness.check_right("build_data", flags, **settings)
     for name in ("dataset_info.json", "features.json", "files.json", "metadata.json"):
         good = (one / name).read_text()

@@ -1,5 +1,6 @@
 """Videos and records of others."""
 
+import contextlib
 import functools
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +22,11 @@ from hostile.fuzzing.mutations import (
 )
 from hostile.fuzzing.target import Target
 from support.video_files import make_video, picture
+from vtd_jax.errors import UserError
 from vtd_jax.predict import serve_example
 from vtd_jax.video import decode
+from vtd_jax.video.copies.beside import changed_since, note_copies
+from vtd_jax.video.copies.data_copy import data_copies
 from vtd_jax.video.ingest import encode
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
@@ -103,13 +107,18 @@ def write_records(folder: Path, storage: str) -> None:
     config = BuildConfig(
         name="train", lists=lists, video_dir=str(videos), workers=1, storage=storage
     )
-    build_records(config, folder / "records")
+    note_copies(build_records(config, folder / "records").path)
 
 
 def read_records(folder: Path, name: str = "list") -> None:
-    """Opens a list, and takes the first and the last frame of every video of it."""
+    """Opens a list, computes its fingerprint, and takes the first and the last frame of every video
+    of it.
+    """
     records = open_records(folder / "records", name)
     assert len(records.files) == len(records)
+    with contextlib.suppress(UserError):
+        [copy] = data_copies([records])
+        assert "\n" not in changed_since(records, copy)
     for example in records:
         assert 0 <= example.label < len(records.class_names)
         frames = example.frames([0, example.num_frames - 1])
