@@ -1,6 +1,7 @@
 """`--source=hf:ORG/DATASET`: a data set of the Hugging Face Hub as lists and files."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from vtd_jax.clip.hub import data_sets
 from vtd_jax.clip.hub.names import OF_HUB, data_set_name
@@ -38,7 +39,7 @@ def resolved(config: BuildConfig) -> BuildConfig:
     # lists of the user's choose videos by themselves
     only = () if config.lists else tuple(config.only)
 
-    def choose(sizes):
+    def choose(sizes: Mapping[str, int | None]) -> list[str]:
         return chosen(sizes, name.file, lambda split: not only or matches(split, only), what)
 
     what = data_sets.shown_name(name._replace(file=""))
@@ -47,6 +48,5 @@ def resolved(config: BuildConfig) -> BuildConfig:
     if not laid:
         found = data_sets.fetched(config.source, choose, only)
         laid = unpacked(found.folder, found.files, found.classes, found.mark, found.what)
-    return dataclasses.replace(
-        config, source=str(laid.folder), lists=config.lists or laid.lists, video_dir=str(laid.folder)
-    )
+    folder, lists = str(laid.folder), config.lists or laid.lists
+    return dataclasses.replace(config, source=folder, video_dir=folder, lists=lists)

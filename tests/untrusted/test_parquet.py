@@ -1,6 +1,4 @@
-"""The reader of Parquet: claims that no file can keep, other types, and damage at every place."""
-
-import random
+"""The reader of Parquet: claims that no file can keep, and other types."""
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -61,7 +59,7 @@ def test_kinds_of_columns(path):
     ("DATA_SET_ROWS", 2, "rows: 3, expected at most 2"),
     ("PARQUET_GROUPS", 2, "row groups: 3, expected at most 2"),
     ("PARQUET_COLUMNS", 2, "columns: 3, expected at most 2"),
-    ("PARQUET_FOOTER_BYTES", 100, r"a footer of \d+ bytes in a file of .*expected at most 100"),
+    ("PARQUET_FOOTER_BYTES", 100, r"a footer of [\d,]+ bytes in a file of .*expected at most 100"),
     ("DATA_SET_VIDEO_BYTES", 49, "row 0, 'video': 50 bytes, expected at most 49"),
     ("TEXT_CHARACTERS", 1, "row 0, 'video': 5 bytes, expected at most 4"),
 ])  # fmt: skip
@@ -78,12 +76,12 @@ def test_two_million_rows_are_too_many(path):
         everything(path)
 
 
-def test_a_bomb_is_not_unpacked(path):
-    # 200 MB of zeros in a few kB
-    zeros = pa.array([{"bytes": bytes(2 * 10**8), "path": "a.mp4"}], VIDEO)
+def test_a_bomb_is_not_unpacked(path, monkeypatch):
+    monkeypatch.setattr(parquet, "PARQUET_FREE_BYTES", 2**20)
+    zeros = pa.array([{"bytes": bytes(5_000_000), "path": "a.mp4"}], VIDEO)
     write(path, {"video": zeros}, compression="zstd", use_dictionary=False)
-    assert path.stat().st_size < 10**6
-    with pytest.raises(UserError, match=r"claims 2\d\d,\d+,\d+ bytes of \['video'\], packed into"):
+    assert path.stat().st_size < 50_000
+    with pytest.raises(UserError, match=r"claims 5,\d+,\d+ bytes of \['video'\], packed into"):
         everything(path)
 
 
@@ -120,23 +118,3 @@ def test_features_of_another_form(path):
         pq.write_table(made.replace_schema_metadata({b"huggingface": text}), path)
         with ParquetTable(path) as table:
             assert table.features == {}
-
-
-@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "use_dictionary": False},
-                                     {"data_page_version": "2.0", "compression": "gzip"}])  # fmt: skip
-def test_damage_at_every_place_is_one_line(path, options):
-    write(path, **options)
-    whole, draw = path.read_bytes(), random.Random(0)
-    right = everything(path)
-    for place in range(0, len(whole), 3):
-        broken = bytearray(whole)
-        broken[place] ^= 1 << draw.randrange(8)
-        path.write_bytes(broken)
-        try:
-            assert len(everything(path)) == len(right)
-        except UserError as error:
-            assert str(error).startswith(str(path))  # noqa: PT017
-    for size in range(0, len(whole), 37):
-        path.write_bytes(whole[:size])
-        with pytest.raises(UserError, match=r"a\.parquet: "):
-            everything(path)

@@ -11,6 +11,7 @@ from experiments.build_data.hub import resolved
 from support.hub.allowed import allowed_hub
 from support.hub.server import Fault
 from support.video_files import make_video
+from vtd_jax.console import consent
 from vtd_jax.errors import UserError
 from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
@@ -122,6 +123,20 @@ def test_nothing_is_asked_for_without_consent(hub, monkeypatch, allowed):
     assert hub.requests == []
 
 
+def test_a_person_is_asked_again_once_the_size_is_known(hub, videos, tmp_path, monkeypatch):
+    content = table(tmp_path, [(videos[0], "a.mp4", 0)])
+    hub.add(REPOSITORY, {"train.parquet": content})
+    monkeypatch.delenv("VTD_JAX_DOWNLOAD")
+    asked = []
+    monkeypatch.setattr(consent, "_has_terminal", lambda: True)
+    monkeypatch.setattr(consent, "_ask", lambda text: asked.append(text) or len(asked) < 2)
+    with pytest.raises(UserError, match=rf"not downloaded: {len(content) / 1e3:.1f} kB from http"):
+        resolved(config())
+    assert "only the hub knows its size" in asked[0]
+    assert len(asked) == 2
+    assert hub.gets("/resolve/") == 0
+
+
 def test_only_the_wanted_splits_come(hub, videos, tmp_path):
     one, other = (table(tmp_path, [(videos[i], f"{i}.mp4", 0)]) for i in (0, 1))
     files = {"default/train/0000.parquet": one, "default/test/0000.parquet": other}
@@ -133,7 +148,7 @@ def test_only_the_wanted_splits_come(hub, videos, tmp_path):
     assert hub.gets("/lfs/") == 1
     assert set(lists_of(resolved(config(name)))) == {"train.txt", "test.txt"}
     assert hub.gets("/lfs/") == 2
-    with pytest.raises(UserError, match="none of the splits .*there: test, train"):
+    with pytest.raises(UserError, match=r"none of the splits .*there: test, train"):
         resolved(config(name, only=("novel_*",)))
 
 
@@ -216,7 +231,7 @@ def test_private_sets_say_where_the_token_goes(hub, videos, tmp_path, monkeypatc
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     assert lists_of(resolved(config()))["train.txt"]
     hub.faults.append(Fault("/api/", "status", status=403, code="GatedRepo"))
-    with pytest.raises(UserError, match="gated: accept its terms at http.*/datasets/org/set"):
+    with pytest.raises(UserError, match=r"gated: accept its terms at http.*/datasets/org/set"):
         resolved(config(f"{NAME}@{'a' * 40}"))
 
 
@@ -225,3 +240,77 @@ def test_other_names_are_refused(hub, name):
     with pytest.raises(UserError, match="expected hf:ORG/DATASET, hf:ORG/DATASET@REVISION or"):
         resolved(config(name))
     assert hub.requests == []
+
+
+def column(made: pa.Table) -> bytes:
+    """A Parquet file of a table."""
+    out = pa.BufferOutputStream()
+    pq.write_table(made, out)
+    return out.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize(
+    "values, said",
+    [
+        ({"label": [0]}, "no one column of videos, .*'label' .number."),
+        ({"video": [b"x"]}, "no one column of labels"),
+        ({"video": [5], "label": [0.5]}, "no one column of videos"),
+        ({"video": [b"x"], "image": [b"y"], "label": ["a\x1b[31m"]}, r"'a\\x1b.31m' is no name"),
+        ({"video": [b"x"], "label": [""]}, "no video with a label"),
+    ],
+)
+def test_hostile_tables_are_one_line(hub, values, said):
+    hub.add(REPOSITORY, {"train.parquet": column(pa.table(values))})
+    with pytest.raises(UserError, match=rf"hf:org/set: .*{said}"):
+        resolved(config())
+
+
+@pytest.mark.parametrize(
+    "label, classes, said",
+    [
+        (2, CLASSES, "row 0: class 2, and there are 2 class names"),
+        (-7, CLASSES, "row 0: class -7, and there are 2 class names"),
+        (0, ["a\nb", "c"], "is no name of a class"),
+    ],
+)
+def test_hostile_labels_are_one_line(hub, tmp_path, label, classes, said):
+    hub.add(REPOSITORY, {"train.parquet": table(tmp_path, [(b"x", "a", label)], classes)})
+    with pytest.raises(UserError, match=rf"hf:org/set: .*{said}"):
+        resolved(config())
+
+
+def test_names_in_tables_are_no_paths(hub, tmp_path):
+    names = ["../../../evil.mp4", "/etc/passwd", "a\\..\\b.mp4", ".hidden", "..", "", "\x1b]0;.mp4"]
+    names += ["é" * 200 + ".mp4", "x" * 5000, "a\nb 0.mp4"]
+    rows = [(b"no video", name, 0) for name in names] + [(None, name, 0) for name in names]
+    made = table(tmp_path, rows)
+    hub.add(REPOSITORY, {"train.parquet": made, "../../up.mp4": b"", "/x.mp4": b""})
+    found = resolved(config())
+    tops = {path.name for path in tmp_path.iterdir()}
+    assert tops == {"made.parquet", "cache", "hf"}
+    assert not list(tmp_path.parent.glob("*.mp4"))
+    lines = lists_of(found)["train.txt"]
+    assert len(lines) == len(set(lines)) == 2 * len(names)
+    there = sorted(path.name for path in Path(found.source, "train-videos").iterdir())
+    assert len(there) == len(names)
+    assert all(name.isprintable() and not name.startswith(".") for name in there)
+    # every row is an entry of the list, whose file is there or missing
+    with pytest.raises(UserError, match=r"train\.txt:11: .*no such video file"):
+        build_records(found, tmp_path / "records")
+
+
+def test_what_differs_or_is_too_large_is_refused(hub, tmp_path, videos, monkeypatch):
+    rows = [(videos[0], "a.mp4", 0)]
+    files = {"a-00000-of-00001.parquet": table(tmp_path, rows)}
+    files["b.parquet"] = table(tmp_path, rows, ["other", "names"])
+    hub.add(REPOSITORY, files)
+    with pytest.raises(UserError, match=r"b.parquet has other classes than a-00000-of-"):
+        resolved(config())
+    monkeypatch.setattr("vtd_jax.clip.hub.data_sets.DATA_SET_BYTES", 10)
+    hub.add("datasets/org/large", files)
+    with pytest.raises(UserError, match=r"hf:org/large: [\d,]+ bytes, expected at most 10"):
+        resolved(config("hf:org/large"))
+    assert hub.gets("/lfs/") == 2
+    hub.add("datasets/org/none", {"a.tar": b"x", "README.md": b""})
+    with pytest.raises(UserError, match=r"neither Parquet files nor videos; there: README.md, a.t"):
+        resolved(config("hf:org/none"))

@@ -1,7 +1,8 @@
 """The hub's own cache: where its programs keep files, and what of it we know to be whole.
 
-`models--ORG--MODEL/` (`datasets--ORG--NAME/` of data) has `refs/REVISION` (a commit), `snapshots/COMMIT/FILE` (links) and
-`blobs/HASH`, each of which may be a link into a store that all repositories share.
+`models--ORG--MODEL/`, or `datasets--ORG--NAME/` of data, has `refs/REVISION` (a commit),
+`snapshots/COMMIT/FILE` (links) and `blobs/HASH`, each of which may be a link into a store that all
+repositories share.
 """
 
 import contextlib

@@ -76,20 +76,20 @@ def class_names(feature: Any) -> tuple[str, ...]:
     return tuple(names) if right else ()
 
 
-def class_of(value: Any, classes: Sequence[str] | None, where: str) -> str | None:
+def class_of(value: str | int | None, classes: Sequence[str] | None, where: str) -> str | None:
     """The class name that a label stands for; None where a row has none.
 
     Raises:
       UserError: a number that no class has, or a text that cannot be a name.
     """
-    if classes is None or isinstance(value, str):
-        if value is None or not value.strip():
+    if isinstance(value, str):
+        if not value.strip():
             return None
         if not value.isprintable() or len(value) > TEXT_CHARACTERS:
             raise UserError(f"{where}: {brief(value)} is no name of a class")
         return value.strip()
     # -1 is `datasets`' number for a label that is kept secret
-    if value is None or value == -1:
+    if value is None or value == -1 or classes is None:
         return None
     if not 0 <= value < len(classes):
         raise UserError(f"{where}: class {value}, and there are {len(classes)} class names")

@@ -1,4 +1,4 @@
-"""Which files of a data set on a hub are needed, and which split each belongs to, by their names."""
+"""Which files of a data set on a hub are needed, and which split each belongs to, by names."""
 
 import posixpath
 import re
