@@ -27,7 +27,9 @@ ALLOWED = {
     "train": {"cache", "clip", "console", "model", "parallel", "untrusted", "video"},
     "evaluate": {"cache", "clip", "model", "parallel", "train", "untrusted", "video"},
     "predict": {"cache", "clip", "console", "model", "train", "untrusted", "video"},
-    "retrieval": {"cache", "clip", "console", "model", "predict", "untrusted", "video"},
+    "retrieval": {
+        "cache", "clip", "console", "installed", "model", "predict", "untrusted", "video"
+    },
     "report": {"installed", "predict", "untrusted", "video"},
     "app": {"clip", "model", "predict", "report", "untrusted", "video"},
     "cost": {"clip", "evaluate", "installed", "model", "parallel", "train", "video"},

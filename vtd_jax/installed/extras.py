@@ -21,6 +21,7 @@ EXTRAS = {
     "train": {"grain": "grain", "optax": "optax", "tensorboardX": "tensorboardX"},
     "figures": {"matplotlib": "matplotlib"},
     "hub": {"gcsfs": "gcsfs", "s3fs": "s3fs"},
+    "mteb": {"mteb": "mteb"},
     "verify": {"PIL": "pillow", "skimage": "scikit-image"},
 }
 _BRINGS = {"train": ("train", "data")}
