@@ -28,7 +28,14 @@ ALLOWED = {
     "evaluate": {"cache", "clip", "model", "parallel", "train", "untrusted", "video"},
     "predict": {"cache", "clip", "console", "model", "train", "untrusted", "video"},
     "retrieval": {
-        "cache", "clip", "console", "installed", "model", "predict", "untrusted", "video"
+        "cache",
+        "clip",
+        "console",
+        "installed",
+        "model",
+        "predict",
+        "untrusted",
+        "video",
     },
     "report": {"installed", "predict", "untrusted", "video"},
     "app": {"clip", "model", "predict", "report", "untrusted", "video"},

@@ -162,7 +162,7 @@ def test_paths_and_what_is_no_video(encoder, tmp_path):
 
 
 def test_what_it_does_not_take():
-    with pytest.raises(UserError, match="frames=1.: expected 2 or more"):
+    with pytest.raises(UserError, match=r"frames=1.: expected 2 or more"):
         MTEBEncoder("tiny", frames=1)
     with pytest.raises(UserError, match="name weights with their revision"):
         MTEBEncoder("tiny", "main")

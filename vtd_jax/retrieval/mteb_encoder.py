@@ -6,10 +6,10 @@ import re
 import tempfile
 from collections.abc import Generator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Array, Float32
 
 from vtd_jax.clip.hub.names import is_name
 from vtd_jax.errors import UserError
@@ -176,7 +176,7 @@ class MTEBEncoder:
     ) -> Float32[np.ndarray, "n k"]:
         """The method's logits of encoded videos for labels."""
         on_devices = self.predictor.on_devices
-        codebook = on_devices.replicate(codes.astype(np.float32))
+        codebook = cast(Array, on_devices.replicate(codes.astype(np.float32)))
         words = Vocabulary(tuple(map(str, range(len(codes)))), codebook, is_labels=True)
         features = videos.reshape(len(videos), self.frames, codes.shape[1])
         parts = [features[at : at + _BATCH] for at in range(0, len(features), _BATCH)]
