@@ -18,7 +18,7 @@ PYTEST := python -m pytest -n $(JOBS) --dist worksteal
 UNTYPED := VTD_JAX_TESTS_UNTYPED=1
 FAST := --fast
 
-.PHONY: help demo results test test-all slow mesh numeric fuzz parity beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
+.PHONY: help demo results test test-all slow mesh numeric fuzz parity mteb beam aot aot-cuda browser notebook newest any-cpu docs lint format setup environments clean
 
 help:
 	@echo "make demo    the main job on rendered videos: videos -> records -> training -> base/novel table (OUT=$(OUT))"
@@ -28,6 +28,7 @@ help:
 	@echo "make test, make slow, make mesh (eight simulated devices), make numeric (compiled as for users)"
 	@echo "make fuzz    thousands of damaged and hostile files of every kind (FUZZ_COUNT=$(FUZZ_COUNT) of each; FUZZ_SEED=N again)"
 	@echo "make parity  the same numbers from PyTorch, transformers, open_clip, timm and OpenAI's tokenizer (installs PyTorch)"
+	@echo "make mteb    MTEB, the benchmark of embeddings, on made tasks (installs PyTorch and MTEB)"
 	@echo "make beam    building records with Apache Beam on this machine (an environment of its own, .venv-beam)"
 	@echo "make aot     compiling for TPUs on this machine (an environment of its own, .venv-aot, with libtpu)"
 	@echo "make aot-cuda compiling for NVIDIA's GPUs on this machine (.venv-aot-cuda, 4.3 GB, with the CUDA compiler; no GPU is needed)"
@@ -59,6 +60,11 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 $(VENV)/.installed-parity: $(VENV)/.installed-dev
 	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0'
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps 'clip-anytorch==2.6.0' 'open_clip_torch==3.3.0' 'timm==1.0.31'
+	@touch $@
+
+# the torch of parity: without the pin, pip takes one with CUDA, 5 GB
+$(VENV)/.installed-mteb: $(VENV)/.installed-dev
+	$(BIN)/pip install --quiet --disable-pip-version-check -c requirements.txt 'torch==2.13.0' 'mteb==2.26.24'
 	@touch $@
 
 $(VENV)/.installed-browser: $(VENV)/.installed-dev
@@ -137,6 +143,9 @@ fuzz: $(VENV)/.installed-dev
 # the largest models run in one process: two of them at once are most of a machine's memory
 parity: $(VENV)/.installed-parity
 	$(BIN)/$(PYTEST) --dist loadgroup tests/parity
+
+mteb: $(VENV)/.installed-mteb
+	$(UNTYPED) $(BIN)/python -m pytest tests/leaderboard
 
 beam: $(VENV_BEAM)/.installed
 	$(VENV_BEAM)/bin/$(PYTEST) tests/beam

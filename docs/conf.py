@@ -57,7 +57,7 @@ MENU = {
         "Use": "predict app retrieval weights encoders serve",
         "Data": "data datasets/hmdb51 datasets/ucf101 datasets/ssv2 datasets/kinetics400 "
         "datasets/own beam",
-        "Train and evaluate": "train evaluation reproduce results published",
+        "Train and evaluate": "train evaluation mteb reproduce results published",
         "Scale": "scaling parallel pods chips benchmark",
         "Background": "method differences security contributing api/index",
     },

@@ -9,9 +9,11 @@ Examples:
       --video_dir=clips --data_dir=records
   python -m experiments.build_data --dataset=hmdb51 --source=hmdb51 --check_only \\
       --report=problems.json
+  python -m experiments.build_data --source=hf:ORG/DATASET --data_dir=records --download
 
 --source is an official download as it is unpacked (the documentation shows each), or a
-folder with a sub-folder of videos for each class. Lists have `file class_id` lines, label CSVs
+folder with a sub-folder of videos for each class, or hf:ORG/DATASET[@REVISION], a data set of the
+Hugging Face Hub, whose licence is yours to check. Lists have `file class_id` lines, label CSVs
 `id,name` rows; --splits reads a tree of published ones. Where a protocol has no list, its rule
 makes one from --seed, and tables call it an own split. Every video is stored once, however many
 lists name it, in DATA_DIR/DATASET/NAME/; running again with other lists adds these. Every video is
@@ -24,7 +26,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments.build_data import flags as given
-from experiments.build_data import outputs
+from experiments.build_data import hub, outputs
 from experiments.common import cli, program
 from vtd_jax.errors import UserError
 from vtd_jax.terminal import log, say, show_table
@@ -61,7 +63,7 @@ def main() -> str:
     if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
         beam = beam_config(given.BEAM_RUNNER.value, given.BEAM_OPTIONS.value)
     built = records.build_records(
-        config,
+        hub.resolved(config),
         given.DATA_DIR.value,
         overwrite=given.OVERWRITE.value,
         download_config=beam,
@@ -81,7 +83,7 @@ def check(config: BuildConfig) -> str:
     if report:
         outputs.check_report(config, report)
         validate.Checked.check_path(report, "--report")
-    checked = validate.check_videos(config)
+    checked = validate.check_videos(hub.resolved(config))
     if report:
         # before printing, where a closed pipe may end the command
         checked.save(report)

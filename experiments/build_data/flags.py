@@ -4,7 +4,8 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.common import limit_flags
+from experiments.build_data import hub
+from experiments.common import download_flag, limit_flags
 from vtd_jax.errors import UserError
 from vtd_jax.video.ingest.config import DATASETS, BuildConfig, default_storage
 
@@ -12,7 +13,10 @@ DATASET = flags.DEFINE_enum(
     "dataset", "video_folder", DATASETS, "which official layout, or anyone's videos"
 )
 SOURCE = flags.DEFINE_string(
-    "source", "", "folder of the official download, or of class sub-folders"
+    "source",
+    "",
+    "folder of the official download, or of class sub-folders; hf:ORG/DATASET[@REVISION] for a "
+    "data set of the Hugging Face Hub",
 )
 VIDEO_DIR = flags.DEFINE_string(
     "video_dir", "", "folder that the videos lie in, at any depth; --source if not given"
@@ -76,6 +80,7 @@ BEAM_OPTIONS = flags.DEFINE_string(
     "beam_options", None, "options of the runner: name=value,name=value"
 )
 flags.adopt_module_key_flags(limit_flags)
+flags.adopt_module_key_flags(download_flag)
 
 
 def read_config() -> BuildConfig:
@@ -120,6 +125,8 @@ def default_name() -> str:
     if DATASET.value == "video_folder":
         if LIST.value:
             return Path(LIST.value[0]).stem
+        if hub.is_hub(SOURCE.value):
+            return hub.short_name(SOURCE.value)
         return Path(SOURCE.value or SPLITS.value).resolve().name
     storage = STORAGE.value or default_storage(DATASET.value, MAX_FRAMES.value, SHORT_SIDE.value)
     return storage + (str(MAX_FRAMES.value) if MAX_FRAMES.value else "")

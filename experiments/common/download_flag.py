@@ -7,6 +7,6 @@ from vtd_jax.console.consent import VARIABLE
 flags.DEFINE_bool(
     "download",
     None,
-    "download weights, and videos at addresses, that are not on this machine; default: "
+    "download weights, videos at addresses and data sets that are not on this machine; default: "
     f"${VARIABLE}, else a terminal asks",
 )

@@ -10,6 +10,7 @@ import pytest
 import vtd_jax
 from vtd_jax.errors import UserError
 from vtd_jax.installed import extras
+from vtd_jax.retrieval.mteb_encoder import MTEBEncoder
 
 ROOT = Path(vtd_jax.__file__).resolve().parents[1]
 
@@ -44,7 +45,9 @@ def test_an_extra_brings_its_packages_and_nothing_else_does(extra):
 def test_extras_that_bring_others():
     optional = _project()["optional-dependencies"]
     assert "vtd-jax[data]" in optional["train"]
-    assert set(extras.EXTRAS) == set(re.findall(r"\w+", optional["all"][0].partition("[")[2]))
+    # mteb brings PyTorch
+    all_but = set(re.findall(r"\w+", optional["all"][0].partition("[")[2])) | {"mteb"}
+    assert set(extras.EXTRAS) == all_but
 
 
 @pytest.mark.parametrize(
@@ -73,3 +76,9 @@ def test_what_is_lacking(monkeypatch):
     assert extras.lacking(["figures"]) == "matplotlib"
     with pytest.raises(UserError, match=r"a picture needs matplotlib: pip install .*\[figures\]'"):
         extras.need("matplotlib", "a picture")
+
+
+def test_mteb_is_asked_for_before_a_model_is_loaded(monkeypatch):
+    _without(monkeypatch, "mteb")
+    with pytest.raises(UserError, match=r"MTEBEncoder needs mteb: pip install .*\[mteb\]'"):
+        MTEBEncoder("no such model")

@@ -20,6 +20,8 @@ DOORS = {
     "np.loadtxt": "vtd_jax.untrusted.arrays",
     "np.fromfile": "vtd_jax.untrusted.arrays",
     "np.memmap": "vtd_jax.untrusted.arrays",
+    "pq.ParquetFile": "vtd_jax.untrusted.parquet",
+    "pq.read_table": "vtd_jax.untrusted.parquet",
     "pickle.load": "nothing: a pickle runs code",
     "pickle.loads": "nothing: a pickle runs code",
     "av.open": "vtd_jax.video.codec.opening",
@@ -34,6 +36,7 @@ ALLOWED = {
     "vtd_jax/untrusted/json_text.py": ({"msgspec.json.decode", "json.loads"}, "the reader"),
     "vtd_jax/untrusted/csv_text.py": ({"csv.reader"}, "the reader"),
     "vtd_jax/untrusted/arrays.py": ({"np.memmap"}, "the reader"),
+    "vtd_jax/untrusted/parquet.py": ({"pq.ParquetFile"}, "the reader"),
     "vtd_jax/predict/inline_words.py": ({"csv.reader"}, "of what a user types"),
     "vtd_jax/video/codec/opening.py": ({"av.open"}, "the door"),
     "experiments/weights/pictures.py": (

@@ -13,10 +13,15 @@ EXTRAS = {
         "threadpoolctl": "threadpoolctl",
         "uvicorn": "uvicorn",
     },
-    "data": {"array_record": "array-record", "tensorflow_datasets": "tensorflow-datasets"},
+    "data": {
+        "array_record": "array-record",
+        "pyarrow": "pyarrow",
+        "tensorflow_datasets": "tensorflow-datasets",
+    },
     "train": {"grain": "grain", "optax": "optax", "tensorboardX": "tensorboardX"},
     "figures": {"matplotlib": "matplotlib"},
     "hub": {"gcsfs": "gcsfs", "s3fs": "s3fs"},
+    "mteb": {"mteb": "mteb"},
     "verify": {"PIL": "pillow", "skimage": "scikit-image"},
 }
 _BRINGS = {"train": ("train", "data")}

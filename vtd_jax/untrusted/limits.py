@@ -120,6 +120,22 @@ WEIGHTS_LISTED = 100_000
 # or glob at an address
 REMOTE_BYTES = 16 * 2**30
 REMOTE_VIDEOS = 100_000
+# of a data set of a hub: bytes of its files (all of Kinetics-700 are about a terabyte), rows (as of
+# a list of ours), bytes of a video in a table (a record of ours holds as many) and classes
+DATA_SET_BYTES = 2 * 2**40
+DATA_SET_ROWS = 2**20
+DATA_SET_VIDEO_BYTES = 2**30
+DATA_SET_CLASSES = 100_000
+# of a Parquet file: bytes of its footer, groups of rows, columns with all that is in them, structs
+# in structs; and how many times the bytes of its packed columns they may have, beyond a free
+# allowance. A page of any column, which is in memory at once, has at most 2 GiB by its format
+PARQUET_FOOTER_BYTES = 16 * 2**20
+PARQUET_GROUPS = 100_000
+PARQUET_COLUMNS = 1000
+PARQUET_DEPTH = 16
+PARQUET_RATIO, PARQUET_FREE_BYTES = 100, 64 * 2**20
+# bytes of memory of the process that reads them
+PARQUET_MEMORY_BYTES = 8 * 2**30
 # of `vtd app`: labels and words of a request, its bytes, frames of a clip
 APP_LABELS = 2000
 APP_WORDS = 20_000

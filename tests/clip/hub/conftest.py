@@ -4,7 +4,7 @@ import fsspec
 import pytest
 
 from support.helpers import random_state
-from support.hub.server import serving
+from support.hub.allowed import allowed_hub
 from support.hub.store import Store
 from support.small_run import SMALL
 from vtd_jax.clip.weights.checkpoints import save_clip
@@ -21,13 +21,7 @@ def weights(tmp_path_factory) -> bytes:
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
     """An empty cache and a hub; downloads are allowed."""
-    for name in ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("VTD_JAX_DOWNLOAD", "1")
-    with serving() as found:
-        monkeypatch.setenv("HF_ENDPOINT", found.url)
+    with allowed_hub(monkeypatch, tmp_path) as found:
         yield found
 
 

@@ -13,7 +13,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 
 # as the hub: small text files are in git, the others in LFS
-_LFS = (".safetensors", ".bin", ".pt", ".model")
+_LFS = (".safetensors", ".bin", ".pt", ".model", ".parquet", ".mp4")
 _HALF = 2
 
 
@@ -56,7 +56,8 @@ class Hub:
 
     Attributes:
       url: its address.
-      commits: (repository, commit) -> file -> bytes.
+      commits: (repository, commit) -> file -> bytes; a data set's repository begins "datasets/".
+      cards: repository -> what its card says.
       revisions: (repository, branch or tag) -> commit.
       files: path -> bytes of other files, such as OpenAI's.
       faults: in order; the first that fits counts.
@@ -68,6 +69,7 @@ class Hub:
     url: str = ""
     commits: dict = dataclasses.field(default_factory=dict)
     revisions: dict = dataclasses.field(default_factory=dict)
+    cards: dict = dataclasses.field(default_factory=dict)
     files: dict = dataclasses.field(default_factory=dict)
     faults: list[Fault] = dataclasses.field(default_factory=list)
     requests: list[tuple[str, str, str]] = dataclasses.field(default_factory=list)
@@ -118,6 +120,11 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def _parts(parts: list[str]) -> int:
+    """How many parts of a path are the repository."""
+    return 3 if parts[0] == "datasets" else 2
+
+
 def _blob(data: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
@@ -148,8 +155,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 return self._drip(fault)
             if fault and fault.kind in ("status", "redirect", "garbage"):
                 return self._fail(fault)
-            if path.startswith("/api/models/"):
-                return self._listing(path.removeprefix("/api/models/"))
+            if path.startswith(("/api/models/", "/api/datasets/")):
+                return self._listing(path.removeprefix("/api/").removeprefix("models/"))
             if path.startswith("/lfs/"):
                 return self._lfs(path.removeprefix("/lfs/"), fault)
             if path in self.hub.files:
@@ -196,8 +203,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _listing(self, rest: str):
         parts = rest.split("/")
-        repository = "/".join(parts[:2])
-        revision = "/".join(parts[3:]) or "main"
+        cut = _parts(parts)
+        repository = "/".join(parts[:cut])
+        revision = "/".join(parts[cut + 1 :]) or "main"
         if (commit := self._commit(repository, revision)) is None:
             return
         siblings = []
@@ -207,6 +215,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 one["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 130}
             siblings.append(one)
         answer = {"id": repository, "sha": commit, "siblings": siblings}
+        if repository in self.hub.cards:
+            answer["cardData"] = self.hub.cards[repository]
         if self.fault and self.fault.kind == "answer":
             answer = self.fault.change(answer)
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -214,10 +224,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _file(self, path: str, fault: Fault | None):
         parts = path.strip("/").split("/")
-        if len(parts) < 5 or parts[2] != "resolve":
+        cut = _parts(parts)
+        if len(parts) < cut + 3 or parts[cut] != "resolve":
             return self._send(404, b"", {})
-        repository, name = "/".join(parts[:2]), "/".join(parts[4:])
-        if (commit := self._commit(repository, parts[3])) is None:
+        repository, name = "/".join(parts[:cut]), "/".join(parts[cut + 2 :])
+        if (commit := self._commit(repository, parts[cut + 1])) is None:
             return None
         data = self.hub.commits[repository, commit].get(name)
         if data is None:

@@ -1,7 +1,8 @@
 """The hub's own cache: where its programs keep files, and what of it we know to be whole.
 
-`models--ORG--MODEL/` has `refs/REVISION` (a commit), `snapshots/COMMIT/FILE` (links) and
-`blobs/HASH`, each of which may be a link into a store that all repositories share.
+`models--ORG--MODEL/`, or `datasets--ORG--NAME/` of data, has `refs/REVISION` (a commit),
+`snapshots/COMMIT/FILE` (links) and `blobs/HASH`, each of which may be a link into a store that all
+repositories share.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vtd_jax.clip.hub import verified
-from vtd_jax.clip.hub.names import HubName, is_inside
+from vtd_jax.clip.hub.names import HubName, is_data_set, is_inside
 from vtd_jax.errors import UserError
 from vtd_jax.files import cache_folder, home, make_folders, write_text
 from vtd_jax.fingerprints import fingerprint
@@ -212,7 +213,9 @@ def remove_old_parts(place: Place) -> None:
 
 
 def _folder(repository: str) -> Path:
-    return hub_cache() / "--".join(["models", *repository.split("/")])
+    # that of a data set begins with the word already
+    kind = [] if is_data_set(repository) else ["models"]
+    return hub_cache() / "--".join([*kind, *repository.split("/")])
 
 
 def _reference(repository: str, revision: str) -> Path:

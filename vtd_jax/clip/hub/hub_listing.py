@@ -7,14 +7,14 @@ import urllib.error
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import msgspec
 
 from vtd_jax.clip.hub.download import Source
 from vtd_jax.clip.hub.hub_cache import is_commit, is_hash
 from vtd_jax.clip.hub.hub_errors import why
-from vtd_jax.clip.hub.names import HubName, shown_name
+from vtd_jax.clip.hub.names import HubName, is_data_set, shown_name
 from vtd_jax.console.consent import answer, ask_token
 from vtd_jax.errors import UserError
 from vtd_jax.installed.transport import (
@@ -47,11 +47,13 @@ class Listing:
       commit: that the revision is.
       sizes: path -> bytes; None where the hub does not say.
       hashes: path -> hex digits, 64 of a SHA-256 or 40 of a git blob; "" where it does not say.
+      card: what the head of the repository's README says, as the hub read it; {} for nothing.
     """
 
     commit: str
     sizes: dict[str, int | None]
     hashes: dict[str, str]
+    card: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class _Large(TypedDict, total=False):
@@ -69,6 +71,8 @@ class _File(TypedDict, total=False):
 class _Answer(TypedDict, total=False):
     sha: str
     siblings: list[_File] | None
+    # checked where it is used: nothing of it decides about weights
+    cardData: Any
 
 
 def endpoint() -> str:
@@ -115,7 +119,8 @@ def listing_of(name: HubName) -> Listing:
         sizes[path] = large.get("size") if size is None else size
         digest = large.get("sha256") or file.get("blobId") or ""
         hashes[path] = digest if is_hash(digest) else ""
-    return Listing(commit, sizes, hashes)
+    card = answer.get("cardData")
+    return Listing(commit, sizes, hashes, card if isinstance(card, dict) else {})
 
 
 def source_of(name: HubName, listing: Listing, file: str) -> Source:
@@ -172,7 +177,8 @@ def _may_be_private(error: urllib.error.HTTPError) -> bool:
 def _tried(name: HubName, what: str, headers: Mapping[str, str]) -> bytes:
     """Asks again where the server fails."""
     revision = urllib.parse.quote(name.revision, safe="")
-    url = f"{endpoint()}/api/models/{name.repository}/revision/{revision}?blobs=true"
+    kind = "" if is_data_set(name.repository) else "models/"
+    url = f"{endpoint()}/api/{kind}{name.repository}/revision/{revision}?blobs=true"
     for pause in (*_PAUSES, None):
         try:
             return _read_listing(url, headers, what)

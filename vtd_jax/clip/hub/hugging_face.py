@@ -96,7 +96,7 @@ def fetched(
     if found is not None:
         if (is_known and not whole) or is_offline() or file_that_names(written or what):
             return _taken(found, what, is_known)
-        if not (may_refresh(what, _address(name)) if whole else answer()):
+        if not (may_refresh(what, address_of(name)) if whole else answer()):
             if whole:
                 log(f"{what}: what is here, not asked again: {setting('download', True)} allows it")
             return _taken(found, what, is_known)
@@ -106,7 +106,7 @@ def fetched(
             "or bring the model there on a machine that is online"
         )
     check_named(written or what)
-    about = f"it (only the hub knows its size) from {_address(name)} into {hub_cache()}"
+    about = f"it (only the hub knows its size) from {address_of(name)} into {hub_cache()}"
     if found is None:
         check_possible(what, about)
     try:
@@ -128,7 +128,8 @@ def fetched(
         return _taken(found, what, is_known, f" ({error})")
 
 
-def _address(name: HubName) -> str:
+def address_of(name: HubName) -> str:
+    """Where a repository is, for messages."""
     return f"{shown_url(endpoint())}/{name.repository}"
 
 
@@ -178,10 +179,10 @@ def _download(name: HubName, order: Sequence[str], what: str, is_new: bool) -> P
     if is_new:
         # what is interrupted now is not what another program left
         note_plan(place, name.file, order, plan)
-    _fetch(name, listing, plan, what)
+    fetch_files(name, listing, plan, what)
     if chosen.path.endswith(INDEX):
         plan = _with_shards(place, chosen, listing, what)
-        _fetch(name, listing, plan, what)
+        fetch_files(name, listing, plan, what)
     note_plan(place, name.file, order, plan)
     note_revision(name, listing.commit)
     remove_old_parts(place)
@@ -199,15 +200,29 @@ def _with_shards(place: Place, chosen: Chosen, listing: Listing, what: str) -> P
     return _plan(whole.path, list(whole.files), listing)
 
 
-def _fetch(name: HubName, listing: Listing, plan: Plan, what: str) -> None:
-    """Downloads what the cache lacks of a plan, in its order, and links all of it."""
+def lacking_files(name: HubName, listing: Listing, plan: Plan) -> list[str]:
+    """The files of a plan that the cache does not have.
+
+    Raises:
+      UserError: one that is there is damaged.
+    """
+    place = Place(name.repository, listing.commit)
+    return [file for file, digest in plan.files.items() if not _has(place, file, digest)]
+
+
+def fetch_files(name: HubName, listing: Listing, plan: Plan, what: str) -> None:
+    """Downloads what the cache lacks of a plan, in its order, and links all of it.
+
+    Raises:
+      UserError: a file cannot be fetched, or there is no room.
+    """
     place = Place(name.repository, listing.commit)
     sources = {file: source_of(name, listing, file) for file in plan.files}
-    lacking = [file for file, digest in plan.files.items() if not _has(place, file, digest)]
+    lacking = lacking_files(name, listing, plan)
     if lacking:
         sizes = [listing.sizes[file] for file in lacking]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        announce(what, total, _address(name), hub_cache())
+        announce(what, total, address_of(name), hub_cache())
         make_folders(place.blobs)
         # rich, which only a download needs
         from vtd_jax.console.progress import Progress

@@ -25,6 +25,9 @@ _REVISION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*(/[A-Za-z0-9_][A-Za-z0-9_.+
 # a `Path` of an address has lost a slash
 _STORE = re.compile(r"(gs|gcs|s3|az|abfs):/{1,2}([^/].*)", re.IGNORECASE)
 _HOW = "expected hf:ORG/MODEL, hf:ORG/MODEL@REVISION or hf:ORG/MODEL/FILE"
+_HOW_DATA = "expected hf:ORG/DATASET, hf:ORG/DATASET@REVISION or hf:ORG/DATASET/FOLDER"
+# what the hub puts before the names of data sets
+_DATA = "datasets/"
 _MOST = 1000
 
 
@@ -52,7 +55,7 @@ class HubName(NamedTuple):
     """A repository of the Hugging Face Hub.
 
     Attributes:
-      repository: "ORG/MODEL".
+      repository: "ORG/MODEL"; of a data set "datasets/ORG/NAME", as the hub's addresses have it.
       revision: a branch, tag or commit; "main" where none was given.
       file: a path in it; "" for the weights of the repository.
     """
@@ -91,14 +94,24 @@ def absolute(source: str) -> str:
     return source if source in ("", TINY) or is_name(source) else str(Path(source).absolute())
 
 
-def hub_name(source: str) -> HubName:
-    """Reads `hf:ORG/MODEL[@REVISION][/FILE]`; a revision has no slash, except `refs/pr/N`.
+def data_set_name(source: str) -> HubName:
+    """Reads `hf:ORG/DATASET[@REVISION][/FOLDER]`, a data set of the hub.
 
     Raises:
       UserError: it is of another form.
     """
+    name = hub_name(source, _HOW_DATA)
+    return name._replace(repository=f"{_DATA}{name.repository}")
+
+
+def hub_name(source: str, how: str = _HOW) -> HubName:
+    """Reads `hf:ORG/MODEL[@REVISION][/FILE]`; a revision has no slash, except `refs/pr/N`.
+
+    Raises:
+      UserError: it is of another form; `how` says which is expected.
+    """
     text = source.removeprefix(OF_HUB)
-    wrong = UserError(f"{brief(source)}: not a name of the Hugging Face Hub, {_HOW}")
+    wrong = UserError(f"{brief(source)}: not a name of the Hugging Face Hub, {how}")
     if len(text) > _MOST or not text.isprintable():
         raise wrong
     before, at, after = text.partition("@")
@@ -123,7 +136,13 @@ def hub_name(source: str) -> HubName:
 def shown_name(name: HubName) -> str:
     """The name as it is written."""
     revision = "" if name.revision == "main" else f"@{name.revision}"
-    return f"{OF_HUB}{name.repository}{revision}" + (f"/{name.file}" if name.file else "")
+    repository = name.repository.removeprefix(_DATA)
+    return f"{OF_HUB}{repository}{revision}" + (f"/{name.file}" if name.file else "")
+
+
+def is_data_set(repository: str) -> bool:
+    """Whether a repository is one of data, not of weights."""
+    return repository.startswith(_DATA) and repository.count("/") == 2
 
 
 def is_inside(file: str) -> bool:
