@@ -81,7 +81,7 @@ def feature_store(config: RunConfig, model: VTDCLIP) -> FeatureStore | None:
 
 
 def copies_of(splits: Mapping[str, Records]) -> dict[str, NamedCopy]:
-    """Computes from the records which copy of its data every split is of, and prints it.
+    """Computes from the records which copy of its data every split is of.
 
     All processes of a run must call it.
 
@@ -91,15 +91,20 @@ def copies_of(splits: Mapping[str, Records]) -> dict[str, NamedCopy]:
     found, known = on_all(_copies, splits), on_all(read_known, program.KNOWN_COPIES)
     digests = {split: json.dumps(dataclasses.asdict(copy)) for split, copy in found.items()}
     check_same(**{f"data of split {split}": digest for split, digest in digests.items()})
-    named = {
+    return {
         split: NamedCopy(copy, known_as(copy, splits[split].dataset, known))
         for split, copy in found.items()
     }
-    for split, one in named.items() if is_first() else ():
-        say(f"data of {split}: {one.describe()}")
-        if line := changed_since(splits[split], one.copy):
+
+
+def show_copies(splits: Mapping[str, Records], copies: Mapping[str, NamedCopy]) -> None:
+    """Prints the copy of every split, and warns of one that is other than its records' note says;
+    on process 0 only.
+    """
+    for split, named in copies.items() if is_first() else ():
+        say(f"data of {split}: {named.describe()}")
+        if line := changed_since(splits[split], named.copy):
             warn(line)
-    return named
 
 
 def _copies(splits: Mapping[str, Records]) -> dict[str, DataCopy]:

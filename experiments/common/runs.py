@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from experiments.common import program
-from experiments.common.evaluation import Evaluation, copies_of, feature_store, has_table, score
+from experiments.common.evaluation import (
+    Evaluation,
+    copies_of,
+    feature_store,
+    has_table,
+    score,
+    show_copies,
+)
 from vtd_jax.clip.toy import toy_note
 from vtd_jax.console.status import Line
 from vtd_jax.errors import named_by, names, setting
@@ -129,6 +136,7 @@ def train_run(
             config, model.clip.config, evaluation.results, learnt, lists, learnt_on, done.step,
             copies,
         )  # fmt: skip
+        show_copies(splits, copies)
         on_first(hold.check)
         on_first(save_report, workdir, "results", table, evaluation.results)
         return done.step, table
@@ -166,6 +174,7 @@ def score_run(
       check: called before every batch; may raise.
     """
     copies = copies_of(splits)
+    show_copies(splits, copies)
     results = score(config, model, splits, check=check, store=feature_store(config, model))
     lists = {name: split.stored for name, split in splits.items()}
     table = results_table(config, model.clip.config, results, learnt, lists, training, step, copies)

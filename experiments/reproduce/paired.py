@@ -103,7 +103,9 @@ def _aligned(a: Sequence[str], b: Sequence[str], rival: str) -> tuple[list[str],
     """Runs of both that learnt on the same lists; all of both where names do not say it."""
     pairs = [(x, y) for y in b for x in a if x != y and by_frames.faithful_name(x) == y]
     if rival:
-        pairs = [(x, y) for y in b for x in a if x == f"{re.sub(r'_seed[0-9]+$', '', y)}_{rival}"]
+        pairs = [
+            (x, y) for y in b for x in a if x == f"{re.sub(r'_seed[0-9]+(?=_|$)', '', y)}_{rival}"
+        ]
     if not pairs:
         return list(a), list(b)
     return list(dict.fromkeys(x for x, _ in pairs)), [y for _, y in pairs]

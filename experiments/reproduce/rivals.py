@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from experiments.configs import few_shot
 from experiments.reproduce import by_frames
 from experiments.reproduce.plan import OURS, Planner, Row, Run
 from experiments.reproduce.sources import SCENES
@@ -82,7 +83,11 @@ def _row(planner: Planner, found: Rival, table: str, dataset: str, configs: Conf
         return _run(planner, found, table, dataset, config, which)
 
     if table == "few_shot":
-        cells, learnt_on = {shots: plan(f"shots={shots}", shots) for shots in _SHOTS}, "shots"
+        # on the same validation lists as ours
+        three = planner.settings.few_shot_val == "mean" and dataset in few_shot.THREE
+        lists = ",val=3" if three else ""
+        cells = {shots: plan(f"shots={shots}{lists}", shots) for shots in _SHOTS}
+        learnt_on = "shots"
     elif table == "base_to_novel":
         names = [plan(f"shots=16,split={s}", f"s{s}") for s in planner.settings.splits]
         cells, learnt_on = {"": tuple(name for one in names for name in one)}, "16 shots"

@@ -122,6 +122,26 @@ def test_videos_and_frames_are_ours_and_the_model_is_the_files(tiny, folder):
     assert (prompts.visual_prompts, prompts.visual_depth) == PROMPTS["visual"]
 
 
+def test_few_shot_is_evaluated_on_the_same_lists_as_ours(tiny, tmp_path):
+    (tmp_path / "vifi").mkdir()
+    for dataset in ("hmdb51", "ssv2"):
+        write_vifi(tmp_path / "vifi" / f"few_shot_{dataset}_2.pth", vifi_state(*tiny))
+    for way in ("split1", "mean"):
+        plan = planned(
+            "few_shot", ("hmdb51", "ssv2"), tiny, tmp_path, ("vtd", "vifi"), few_shot_val=way
+        )
+        runs = {run.name: run.config for run in plan.runs}
+        rows = {(row.dataset, row.rival): row.cells["2"] for row in plan.rows}
+        for dataset in ("hmdb51", "ssv2"):
+            (ours,), (theirs,) = rows[dataset, ""], rows[dataset, "vifi"]
+            assert runs[ours].data.evaluate == runs[theirs].data.evaluate
+            # so that seeds of ours stand against the one file of theirs
+            for seed in ("", "_seed1"):
+                seeded = ours.replace("_2", f"_2{seed}", 1)
+                found = paired._aligned([theirs, "another"], [seeded], "vifi")
+                assert found == ([theirs], [seeded])
+
+
 def test_methods_choose_rows(tiny, folder):
     def methods(*names):
         plan = planned("few_shot", ("hmdb51",), tiny, folder, names)

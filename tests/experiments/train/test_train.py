@@ -44,6 +44,7 @@ def test_train_resume_and_refusals(folder, tmp_path):
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert results["rows"][0]["videos"] == 5
     assert results["about"]["learnt"] == "step 3, the last"
+    assert f"data of val: {results['about']['data']['val']}" in lines
 
     # what resuming compares: other records of a split are noticed
     listed = read_stored_list(folder / "records/video_folder/base_val/1.0.0", "base_val")
