@@ -115,7 +115,7 @@ class MTEBEncoder:
                 f"{task_metadata.name}: inputs of {sorted(columns) or 'another kind'}, expected "
                 "texts, or videos; this model has no embedding of both together"
             )
-        is_scored = task_metadata.type in _ZERO_SHOT
+        is_scored = task_metadata.type in _ZERO_SHOT and "video" in task_metadata.modalities
         if columns == {"text"}:
             texts = [text for batch in inputs for text in batch["text"]]
             return self._codebook(texts) if is_scored else self._texts(texts)

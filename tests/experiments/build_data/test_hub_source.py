@@ -1,6 +1,8 @@
 """`--source=hf:ORG/DATASET`: what a data set of the hub becomes, against a server on loopback."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +19,7 @@ from vtd_jax.video.ingest.config import BuildConfig
 from vtd_jax.video.ingest.records import build_records
 from vtd_jax.video.records import open_records
 
+ROOT = Path(__file__).resolve().parents[3]
 NAME, REPOSITORY = "hf:org/set", "datasets/org/set"
 CLASSES = ["hug", "arm_wrestling"]
 VIDEO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -314,3 +317,21 @@ def test_what_differs_or_is_too_large_is_refused(hub, tmp_path, videos, monkeypa
     hub.add("datasets/org/none", {"a.tar": b"x", "README.md": b""})
     with pytest.raises(UserError, match=r"neither Parquet files nor videos; there: README.md, a.t"):
         resolved(config("hf:org/none"))
+
+
+@pytest.mark.command
+def test_the_command_names_its_flag_and_then_builds(hub, videos, tmp_path, monkeypatch):
+    monkeypatch.delenv("VTD_JAX_DOWNLOAD")
+    hub.add(REPOSITORY, {"train.parquet": table(tmp_path, [(videos[0], "a.mp4", 1)])})
+    call = [sys.executable, "-m", "experiments.build_data", f"--source={NAME}@main"]
+    call.append(f"--data_dir={tmp_path / 'records'}")
+    how = dict(capture_output=True, text=True, cwd=ROOT, stdin=subprocess.DEVNULL, timeout=300)
+    refused = subprocess.run(call, **how)
+    assert refused.returncode == 2
+    assert "not on this machine; --download or VTD_JAX_DOWNLOAD=1" in refused.stderr
+    assert hub.requests == []
+    done = subprocess.run([*call, "--download"], **how)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == "train (given list; 1 video)"
+    assert f"wrote {tmp_path}/records/video_folder/set/1.0.0: 1 video, 2 classes, " in done.stdout
+    assert "its card names no licence" in done.stderr

@@ -15,9 +15,10 @@ _SPLITS = {
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation",
 }  # fmt: skip
 _SHARD = re.compile(r"(.+?)-\d{5}-of-\d{5}(-[0-9a-f]+)?")
-# folders that say nothing: `datasets` writes the tables of a set without configurations to data/
+# folders that say nothing
 _PLAIN = ("data", "videos", "clips")
-_DEFAULT = "data"
+# where `datasets` writes the tables of a set without configurations, and the hub's converter
+_DEFAULTS = ("data", "default")
 METADATA = ("metadata.csv", "metadata.jsonl")
 _MOST = 60
 
@@ -56,12 +57,12 @@ def chosen(
     videos = [name for name in names if is_video(name)]
     if tables:
         configs = {table.config for table in tables}
-        if len(configs) > 1 and not ({folder.rstrip("/"), _DEFAULT} & configs):
+        config = next((one for one in (folder.rstrip("/"), *_DEFAULTS) if one in configs), None)
+        if len(configs) > 1 and config is None:
             known = listed(sorted(config or "." for config in configs), 8)
             raise UserError(
                 f"{what}: tables of several configurations ({known}); name one, as {what}/FOLDER"
             )
-        config = next((one for one in (folder.rstrip("/"), _DEFAULT) if one in configs), None)
         tables = [table for table in tables if config in (None, table.config)]
         found = [table.file for table in tables if wanted(table.split)]
         splits = [table.split for table in tables]

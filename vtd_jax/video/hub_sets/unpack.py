@@ -188,8 +188,10 @@ def _write(place: Path, content: bytes) -> None:
 
 
 def _link(place: Path, source: Path) -> None:
-    if not place.is_symlink():
+    # the hub's cache may have moved
+    if not place.is_symlink() or os.readlink(place) != str(source):
         make_folders(place.parent)
+        place.unlink(missing_ok=True)
         os.symlink(source, place)
 
 
