@@ -115,7 +115,7 @@ def summary(
 def tokens_table(runs: Sequence[Run]) -> Table:
     """The video token of every rule, and what learning with it leads to; in the mean of all rows.
 
-    Rows are pairs of rules: learnt with, evaluated with.
+    Rows are rules; with an arrow the one to learn with and another one to evaluate with.
     """
     table = []
     for learnt, evaluated in itertools.product(RULES, RULES):
@@ -127,8 +127,7 @@ def tokens_table(runs: Sequence[Run]) -> Table:
         right, named = (mean["base"] + mean["novel"]) / 2, mean["token_right"]
         table.append(
             {
-                "learnt with": learnt,
-                "evaluated with": evaluated,
+                "rule": learnt if learnt == evaluated else f"{learnt} → {evaluated}",
                 "HM": mean["HM"],
                 "token is the class": named,
                 "right if it is": mean["both_right"] / named if named else None,
