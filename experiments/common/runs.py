@@ -112,14 +112,14 @@ def train_run(
     Raises:
       Preempted: a signal came; the same call resumes.
     """
+    # before anything is made: damaged records end a run here
+    copies = copies_of(splits)
     with WorkdirLock(workdir) as hold:
         on_first(hold.take)
         on_first(prepare_workdir, workdir, config, resume, override)
         learnt_on = on_first(save_training_list, workdir, training.stored)
         for line in from_config.shared_videos(training, splits) if is_first() else ():
             warn(line)
-        # before training: damaged records end a run here
-        copies = copies_of(splits)
         evaluation = Evaluation(config, splits)
         done = train(
             config, model, training, workdir, evaluate=evaluation, splits=splits, resume=resume,
