@@ -36,8 +36,9 @@ def resolved(config: BuildConfig) -> BuildConfig:
             f"{setting('video_dir', config.video_dir)}: the videos are those of {config.source}; "
             "leave it out"
         )
-    # lists of the user's choose videos by themselves
-    only = () if config.lists else tuple(config.only)
+    # lists of the user's take the place of the hub's, and choose videos by themselves
+    given = bool(config.lists or config.splits)
+    only = () if given else tuple(config.only)
 
     def choose(sizes: Mapping[str, int | None]) -> list[str]:
         return chosen(sizes, name.file, lambda split: not only or matches(split, only), what)
@@ -48,5 +49,5 @@ def resolved(config: BuildConfig) -> BuildConfig:
     if not laid:
         found = data_sets.fetched(config.source, choose, only)
         laid = unpacked(found.folder, found.files, found.classes, found.mark, found.what)
-    folder, lists = str(laid.folder), config.lists or laid.lists
+    folder, lists = str(laid.folder), config.lists if given else laid.lists
     return dataclasses.replace(config, source=folder, video_dir=folder, lists=lists)

@@ -12,7 +12,7 @@ import pytest
 from experiments.build_data.hub import resolved
 from support.hub.allowed import allowed_hub
 from support.hub.server import Fault
-from support.video_files import make_video
+from support.video_files import make_video, write_catalog
 from vtd_jax.console import consent
 from vtd_jax.errors import UserError
 from vtd_jax.video.ingest.config import BuildConfig
@@ -109,6 +109,11 @@ def test_the_licence_and_the_size_are_said_before_anything_comes(hub, videos, tm
     assert lines[0].startswith("hf:org/set: its card names the licence 'cc-by-nc-4.0, \\x1b[31m")
     assert "is for you to check" in lines[0]
     assert lines[1].startswith(f"hf:org/set: downloading {len(content) / 1e3:.1f} kB from http")
+    # a card of another form says nothing
+    hub.cards["datasets/org/other"] = {
+        "license": 5,
+        "dataset_info": [5, {"features": [{"name": 1}]}],
+    }
     hub.add("datasets/org/other", {"data/train-00000-of-00001.parquet": content})
     caplog.clear()
     resolved(config("hf:org/other"))
@@ -197,6 +202,17 @@ def test_labels_may_be_texts_and_videos_lie_beside(hub, videos, tmp_path):
         build_records(found, tmp_path / "records")
     found.on_error = "skip"
     assert build_records(found, tmp_path / "records").missing == 1
+
+
+def test_lists_of_the_users_take_the_place_of_the_hubs(hub, videos, tmp_path):
+    rows = [(videos[i], f"{i}.mp4", 0) for i in (0, 1)]
+    hub.add(REPOSITORY, {"train.parquet": table(tmp_path, rows)})
+    mine, labels = write_catalog(tmp_path, ["1.mp4 1"], stem="base_mine")
+    found = resolved(config(lists=((str(mine), str(labels)),), only=("base_*",)))
+    assert build_records(found, tmp_path / "records").added == ("base_mine",)
+    assert len(open_records(tmp_path / "records", "base_mine")) == 1
+    with pytest.raises(UserError, match=r"video_dir=x.?: the videos are those of hf:org/set"):
+        resolved(config(video_dir="x"))
 
 
 def test_numbers_need_names(hub, videos, tmp_path):
