@@ -74,7 +74,7 @@ def study_table(runs: Sequence[Run], made: Mapping[str, str]) -> Table:
 
 
 def about(rows: Mapping[str, Mapping[str, np.ndarray]], others: Sequence[str]) -> dict[str, str]:
-    """A line for every rule: mean, test over seeds, worst row."""
+    """A line for every rule: mean, test over seeds, worst row, how many single runs lose."""
     lines = {}
     for rule in others:
         seeds, worst, row = summary(rows, rule)
@@ -87,6 +87,8 @@ def about(rows: Mapping[str, Mapping[str, np.ndarray]], others: Sequence[str]) -
             lines[rule] += (
                 f"; worst row, {row}: {worst:+.2f} standard deviations of {RELEASED} over seeds"
             )
+        gains = np.concatenate([of[rule] - of[RELEASED] for of in rows.values()])
+        lines[rule] += f"; lower in {(gains < 0).sum()} of {len(gains)} single runs"
     count = len(next(iter(rows.values()))[RELEASED])
     lines["seeds"] = f"{count}, which fix classes, clips and training; ± is over them"
     return lines

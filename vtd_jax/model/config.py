@@ -66,15 +66,15 @@ class ModelConfig:
         trained with).
       templates: texts around a class name, each with `{}` in its place; a code is the mean over
         them, see `codebook.ensemble`; () for bare class names. With text_prompts=0 only.
-      ties: which class becomes the video token where several have the most votes to rounding.
-        "frames": of the classes whose votes are within 1e-5 of the greatest the one that named more
-        frames, then the lower one (see `ties.winner`). "release": the greatest number, so that the
-        last bit of a sum decides, another one on another machine.
-      votes: what a frame's vote for the class that names it is worth. "confidence": that of the
-        frame in the class (the paper, the release), so that a class has about one vote whether it
-        names one frame or six. "frames": one, so that the class of most frames becomes the video
-        token; of classes of as many frames the one with more confidence in them, to 1e-5, then the
-        lower one. Not with ties="release".
+      ties: which class becomes the video token where several have the most votes to rounding:
+        "frames", the one that named more frames, then the lower one, or "release", the greatest
+        number. With "frames" votes within 1e-5 of the greatest tie (see `ties.winner`); with
+        "release" the last bit of a sum decides, another one on another machine.
+      votes: what a frame's vote for its class is worth: "confidence", its own in the class
+        (the paper, the release), or "frames", one. By confidence a class has about one vote whether
+        it names one frame or six. By frames the class of most frames becomes the video token; of
+        classes of as many frames the one with more confidence in them, to 1e-5, then the lower one.
+        Not with ties="release".
     """
 
     text_prompts: int = 16

@@ -90,7 +90,7 @@ def test_the_table_has_gains_and_the_worst_row():
     assert table.about["votes by frames"] == (
         "+0.50 HM in the mean of rows, better on 4 of 4 seeds, p = 0.12 (exact paired test over "
         "seeds); worst row, no irrelevant frames: -0.39 standard deviations of as released over "
-        "seeds"
+        "seeds; lower in 4 of 8 single runs"
     )
     found = tokens_table(made_up()).rows
     assert [one["token is the class"] for one in found] == [0.5, 0.75]
