@@ -62,8 +62,8 @@ MENU = {
         "Background": "method differences security contributing api/index",
     },
     "results": {
-        "": "scenes/base_to_novel scenes/few_shot scenes/zero_shot scenes/fully_supervised "
-        "scenes/ablations scenes/irrelevant",
+        "": "scenes/base_to_novel scenes/base_to_novel_paired scenes/few_shot scenes/zero_shot "
+        "scenes/fully_supervised scenes/ablations scenes/irrelevant",
     },
     "api/index": {"": "prediction retrieval model clip video training base"},
 }

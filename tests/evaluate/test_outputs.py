@@ -155,6 +155,14 @@ def test_about_names_the_rule_of_ties(rule):
     config.model.ties = rule
     message = outputs.about(RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing")
     assert message["ties"].startswith(f"{rule}: ")
+    assert message["votes"].startswith("confidence: ")
+    if rule == "frames":
+        config.model.votes = "frames"
+        counted = outputs.about(
+            RunConfig.from_dict(config.to_dict()), CLIPConfig.vit_b16(), "nothing"
+        )
+        assert counted["votes"].startswith("frames: ")
+        assert "ties" not in counted
     config.model.fusion = False
     # no video token takes part
     assert "ties" not in outputs.about(

@@ -91,7 +91,7 @@ def explanation(
         vocabulary_size=len(texts.words),
         vocabulary_is_labels=texts.own,
         unit="score" if model.config.pooling == "softmax_mean" else "logit",
-        vote_unit=model.config.votes,
+        vote_unit="frames" if model.config.votes == "frames" else "confidence",
     )
 
 

@@ -44,10 +44,11 @@ _TIES = {
     ),
     "release": "release: the last bit of the votes, another one on another machine",
 }
-# the line beside it, where a frame's vote is worth one
-_BY_FRAMES = (
-    "frames: the class that names most frames; of as many the one with more confidence in them"
-)
+# description of `ModelConfig.votes`
+_VOTES = {
+    "confidence": "confidence: a frame's vote is its confidence in its class, as released",
+    "frames": "frames: a frame's vote is one; of as many the class with more confidence in them",
+}
 _UNIFORM = "uniform, every frame weighs 1/T"
 _PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -149,9 +150,9 @@ def about(
 def _about_votes(model: ModelConfig) -> dict[str, str]:
     if not model.fusion:
         return {}
-    if model.votes == "frames":
-        return {"votes": _BY_FRAMES}
-    return {"ties": _TIES[model.ties]}
+    # where frames are counted, ties follow the same order
+    ties = {} if model.votes == "frames" else {"ties": _TIES[model.ties]}
+    return {"votes": _VOTES[model.votes]} | ties
 
 
 def fit_of(config: RunConfig, clip: CLIPConfig) -> Fit:

@@ -56,7 +56,7 @@ def score_clip(
         vocabulary_size=len(words),
         vocabulary_is_labels=job.vocabulary.is_labels,
         unit="score" if config.pooling == "softmax_mean" else "logit",
-        vote_unit=config.votes,
+        vote_unit="frames" if config.votes == "frames" else "confidence",
     )
 
 

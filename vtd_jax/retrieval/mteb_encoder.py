@@ -133,13 +133,13 @@ class MTEBEncoder:
         Returns:
           A tensor of PyTorch `[N, M]`.
         """
-        from mteb.similarity_functions import cos_sim
+        from mteb.similarity_functions import cos_sim, dot_score
 
         if np.ndim(embeddings1) < 2 or embeddings1.shape[1] != self.frames * embeddings2.shape[-1]:
             return cos_sim(embeddings1, embeddings2)
-        import torch
-
-        return torch.from_numpy(self._logits(np.asarray(embeddings1), np.asarray(embeddings2)))
+        logits = self._logits(np.asarray(embeddings1), np.asarray(embeddings2))
+        # as a tensor: this package imports no PyTorch
+        return dot_score(logits, np.eye(logits.shape[1], dtype=np.float32))
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """Cosines of corresponding rows.

@@ -261,13 +261,6 @@ def test_other_names_are_refused(hub, name):
     assert hub.requests == []
 
 
-def column(made: pa.Table) -> bytes:
-    """A Parquet file of a table."""
-    out = pa.BufferOutputStream()
-    pq.write_table(made, out)
-    return out.getvalue().to_pybytes()
-
-
 @pytest.mark.parametrize(
     "values, said",
     [
@@ -278,8 +271,9 @@ def column(made: pa.Table) -> bytes:
         ({"video": [b"x"], "label": [""]}, "no video with a label"),
     ],
 )
-def test_hostile_tables_are_one_line(hub, values, said):
-    hub.add(REPOSITORY, {"train.parquet": column(pa.table(values))})
+def test_hostile_tables_are_one_line(hub, tmp_path, values, said):
+    pq.write_table(pa.table(values), tmp_path / "made.parquet")
+    hub.add(REPOSITORY, {"train.parquet": (tmp_path / "made.parquet").read_bytes()})
     with pytest.raises(UserError, match=rf"hf:org/set: .*{said}"):
         resolved(config())
 
