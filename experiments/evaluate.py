@@ -48,14 +48,21 @@ from vtd_jax.output_checks import Output, check_outputs, weights_read
 from vtd_jax.outputs import check_output
 from vtd_jax.parallel.mesh import run_devices
 from vtd_jax.parallel.processes import is_first, on_all, on_first
-from vtd_jax.rivals.files import load_rival
+from vtd_jax.rivals.files import load_rival, method_of
 from vtd_jax.rivals.kinds import COMPUTED, rival
 from vtd_jax.rivals.runs import rival_run
 from vtd_jax.terminal import say
 from vtd_jax.train import from_config
 from vtd_jax.train.checkpoints.checkpoint import Checkpoints
 from vtd_jax.train.config import CONFIG_FILE, RunConfig
-from vtd_jax.train.learnt import checkpoint_file, exported_config, learnt_on, load_file, load_learnt
+from vtd_jax.train.learnt import (
+    Learnt,
+    checkpoint_file,
+    exported_config,
+    learnt_on,
+    load_file,
+    load_learnt,
+)
 from vtd_jax.train.workdir import read_config, read_training_list
 from vtd_jax.video.records import Records
 
@@ -147,6 +154,21 @@ def rival_file() -> Path:
     return Path(CHECKPOINT.value)
 
 
+def load_own(model: VTDCLIP, file: Path) -> Learnt:
+    """Loads a file that is not said to be another method's.
+
+    Raises:
+      UserError: as `load_file` does; names the method where it may be another's.
+    """
+    try:
+        return load_file(model, file)
+    except UserError as error:
+        found = method_of(file) if file.suffix == ".pth" else None
+        if found is None or found.name == "vtd":
+            raise
+        raise UserError(f"{error}; if it is of {found.title}, give --rival={found.name}") from None
+
+
 def check_results(workdir: Path, stem: str, config: RunConfig, file: Path | None) -> None:
     """Refuses results that would replace an input, before anything is read."""
     outputs = [Output("--workdir", workdir, folder=True, whole=True)]
@@ -175,7 +197,7 @@ def prepare(workdir: Path) -> Prepared:
     if file and RIVAL.value:
         learnt, training = load_rival(model, file, RIVAL.value), {}
     elif file:
-        learnt, _, _, training = load_file(model, file)
+        learnt, _, _, training = load_own(model, file)
     elif trained or own or CHECKPOINT.value != "last":
         step = load_learnt(model, workdir, CHECKPOINT.value)
         learnt, training = (

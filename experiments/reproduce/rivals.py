@@ -107,7 +107,10 @@ def _run(
     name = f"{config.name}_{found.name}"
     path = checkpoint(folder, found.name, table, dataset, which)
     if not path.is_file():
-        planner.lacks(name, f"no file {path}, one of {found.title}'s ({found.published})")
+        where = f"published at {found.published}"
+        if dataset == SCENES:
+            where = "its authors publish none for rendered scenes"
+        planner.lacks(name, f"no file {path}, a checkpoint of {found.title} ({where})")
         return ()
     # model and scaling are the file's, whatever the CLIP and `--set` say
     bare = dataclasses.replace(

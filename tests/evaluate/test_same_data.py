@@ -38,12 +38,22 @@ def test_of_common_videos_the_sampled_ones_count():
         check_data(runs, ["val"])
     line = check_data(runs, ["val"], common=True).line
     # FEWER has other sampled videos, or none
-    assert line.startswith("the same frames in 0 sampled videos that all have, fingerprints val")
+    assert line == (
+        "not known whether it is the same copy, no sampled video could be compared, "
+        f"fingerprints val {COPY.fingerprint} and {FEWER.fingerprint}"
+    )
     more = dataclasses.replace(FEWER, sample=(*COPY.sample, ("b.mp4", "4" * 16)))
     line = check_data({"A": {"val": COPY}, "B": {"val": more}}, ["val"], common=True).line
     assert line.startswith("the same frames in 1 sampled video that all have")
     with pytest.raises(UserError, match=r"other frames in 1 of 1 sampled video \(a.mp4\)"):
         check_data({"A": {"val": COPY}, "B": {"val": SAMPLED}}, ["val"], common=True)
+
+
+def test_where_all_videos_are_common_all_of_them_count():
+    # in another storage, so that no sampled frames can be held against each other
+    other = dataclasses.replace(FRAMES, storage="JPEGs")
+    with pytest.raises(UserError, match="9 and 8 frames"):
+        check_data({"A": {"val": COPY}, "B": {"val": other}}, ["val"], common=True)
 
 
 def test_what_is_not_known_is_said():

@@ -244,6 +244,8 @@ def test_a_rival_by_its_own_checkpoint(folder, tmp_path):
         ),
         ([f"--checkpoint={vifi}", "--rival=xclip"], "--rival=xclip: X-CLIP, which is not computed"),
         ([f"--checkpoint={vifi}", "--rival=vifi_prompts"], f"{vifi}: is of ViFi-CLIP, not of Vi"),
+        # forgotten
+        ([f"--checkpoint={vifi}", "--rival="], "; if it is of ViFi-CLIP, give --rival=vifi"),
     ):
         done = small_run.command("evaluate", *flags, *more)
         assert done.returncode == 2

@@ -86,9 +86,9 @@ def test_every_method_is_computed_or_says_what_is_missing():
 
 def test_one_of_the_two_under_the_name_of_the_other(tmp_path):
     message = refused(written(tmp_path, PROMPTS))
-    assert message == "is of ViFi-CLIP prompts, not of ViFi-CLIP; name it vifi_prompts"
+    assert message == "is of ViFi-CLIP prompts, not of ViFi-CLIP; its name here is vifi_prompts"
     message = refused(written(tmp_path, STATE), "vifi_prompts")
-    assert message == "is of ViFi-CLIP, not of ViFi-CLIP prompts; name it vifi"
+    assert message == "is of ViFi-CLIP, not of ViFi-CLIP prompts; its name here is vifi"
 
 
 def test_a_clip_and_what_is_no_method(tmp_path):

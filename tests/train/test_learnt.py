@@ -43,6 +43,8 @@ def test_what_names_a_file():
         match=r"`checkpoint=x\.onnx`: expected last, best, a step, or a file: \.safetensors",
     ):
         checkpoint_file("x.onnx")
+    with pytest.raises(UserError, match=r"a run's folder is `workdir`"):
+        checkpoint_file("runs/mine")
 
 
 @pytest.mark.slow

@@ -52,7 +52,9 @@ def check_data(
         if len(known) < 2:
             continue
         (first, one), *others = known.items()
-        found.append(f"{split} {one.fingerprint}")
+        # more than one where only common videos are compared
+        prints = dict.fromkeys(copy.fingerprint for copy in known.values())
+        found.append(f"{split} {' and '.join(prints)}")
         for name, two in others:
             what = (sampled_differences if common else differences)(one, two)
             differ += [f"{split} in {first} and {name}: {', '.join(what)}"] if what else []
@@ -65,11 +67,13 @@ def check_data(
         )
     unknown = [name for name, copies in runs.items() if not set(splits) <= copies.keys()]
     warning = "; ".join(differ + told)
-    alike = (
-        f"the same frames in {counted(shared, 'sampled video')} that all have"
-        if common
-        else "the same copy"
-    )
+    alike = "the same copy"
+    if common:
+        alike = (
+            f"the same frames in {counted(shared, 'sampled video')} that all have"
+            if shared
+            else "not known whether it is the same copy, no sampled video could be compared"
+        )
     if differ:
         return SameData(f"other copies, compared all the same: {warning}", warning)
     parts = [f"{alike}, fingerprints {', '.join(found)}", *told] if found else []

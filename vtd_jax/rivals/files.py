@@ -17,7 +17,7 @@ from vtd_jax.model.config import ModelConfig
 from vtd_jax.model.saved.release_names import is_buffer
 from vtd_jax.model.vtd_clip import VTDCLIP
 from vtd_jax.rivals import vifi
-from vtd_jax.rivals.kinds import RIVALS, WRAPPER, recognised, refusal
+from vtd_jax.rivals.kinds import RIVALS, WRAPPER, Rival, recognised, refusal
 from vtd_jax.terminal import counted
 
 # what PySlowFast's checkpoints, those of Open-VCLIP and FROSTER, call their state dict
@@ -66,6 +66,22 @@ def load_rival(model: VTDCLIP, path: str | os.PathLike, name: str) -> str:
     return f"{where} ({_title(name)}, its authors' format: {_what(model.config)})"
 
 
+def method_of(path: str | os.PathLike) -> Rival | None:
+    """The method whose file this is, by the names of its tensors; None if none is known, or the
+    file cannot be read.
+    """
+    with contextlib.suppress(UserError), contextlib.ExitStack() as stack:
+        return recognised(_tensors(Path(path), stack, ""))
+    return None
+
+
+def _tensors(path: Path, stack: contextlib.ExitStack, sources: str) -> dict[str, LazyTensor]:
+    tensors = open_weights(path, stack, skip_foreign=True, sources=sources, also=_ALSO).tensors
+    if all(tensor.startswith(WRAPPER) for tensor in tensors):
+        tensors = {each.removeprefix(WRAPPER): tensor for each, tensor in tensors.items()}
+    return tensors
+
+
 def _title(name: str) -> str:
     return next(one.title for one in RIVALS if one.name == name)
 
@@ -96,9 +112,7 @@ def _open(path: Path, name: str, stack: contextlib.ExitStack) -> dict[str, LazyT
     if path.is_dir():
         raise UserError(f"{path}: is a folder, expected a .pth file")
     sources = f"Expected a checkpoint of {_title(name)} as its authors publish it"
-    tensors = open_weights(path, stack, skip_foreign=True, sources=sources, also=_ALSO).tensors
-    if all(tensor.startswith(WRAPPER) for tensor in tensors):
-        tensors = {each.removeprefix(WRAPPER): tensor for each, tensor in tensors.items()}
+    tensors = _tensors(path, stack, sources)
     found = recognised(tensors)
     if found is None and is_clip(tensors):
         raise UserError(
@@ -110,5 +124,7 @@ def _open(path: Path, name: str, stack: contextlib.ExitStack) -> dict[str, LazyT
     if found.lacking:
         raise UserError(f"{path}: is of {refusal(found)}")
     if found.name != name:
-        raise UserError(f"{path}: is of {found.title}, not of {_title(name)}; name it {found.name}")
+        raise UserError(
+            f"{path}: is of {found.title}, not of {_title(name)}; its name here is {found.name}"
+        )
     return tensors

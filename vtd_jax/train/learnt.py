@@ -126,12 +126,13 @@ def checkpoint_file(which: str) -> Path | None:
       UserError: a file of another kind.
     """
     path = Path(which)
-    if not path.suffix:
+    if not path.suffix and path.name == which:
         return None
     if path.suffix not in (".safetensors", ".pth"):
         raise UserError(
             f"{setting('checkpoint', which)}: expected last, best, a step, or a file: .safetensors "
-            f"(from {function('save_tuned')}) or .pth (from the authors' code)"
+            f"(from {function('save_tuned')}) or .pth (from the authors' code); a run's folder is "
+            f"{setting('workdir')}"
         )
     return path
 

@@ -73,8 +73,8 @@ def test_rows_take_the_files_that_are_there_and_name_the_others(tiny, folder):
     assert len(plan.missing) == 3 * 3 + 2 * 3 - 1
     assert plan.missing[0] == (
         "base_to_novel_hmdb51_16shot_s1_vifi: no file "
-        f"{folder}/vifi/base_to_novel_hmdb51_s1.pth, one of ViFi-CLIP's "
-        "(https://github.com/muzairkhattak/ViFi-CLIP, section Model Zoo)"
+        f"{folder}/vifi/base_to_novel_hmdb51_s1.pth, a checkpoint of ViFi-CLIP "
+        "(published at https://github.com/muzairkhattak/ViFi-CLIP, section Model Zoo)"
     )
     (lacking, *_) = plan.absent["hmdb51"]
     assert lacking.endswith("section Model Zoo) (1 run left out)")
@@ -241,7 +241,8 @@ if __name__ == "__main__":
     ]  # fmt: skip
     dry = warm.run([str(script), *flags, "--dry_run"], environment, timeout=500)
     assert dry.returncode == 0, dry.stdout + dry.stderr
-    assert f"no file {folder}/vifi/few_shot_scenes_4.pth, one of ViFi-CLIP's (" in dry.stdout
+    lacking = f"no file {folder}/vifi/few_shot_scenes_4.pth, a checkpoint of ViFi-CLIP (its authors"
+    assert lacking in dry.stdout
     done = warm.run([str(script), *flags], environment, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].endswith(f"{workdir}/few_shot_paired.md")

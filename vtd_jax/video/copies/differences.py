@@ -28,6 +28,9 @@ def differences(one: DataCopy, two: DataCopy) -> list[str]:
 
 def sampled_differences(one: DataCopy, two: DataCopy) -> list[str]:
     """The same of copies of which only the videos that both have are compared."""
+    if one.list_digest == two.list_digest:
+        # these are all videos of both
+        return differences(one, two)
     frames = _frames(one, two)
     return [frames] if frames else []
 
