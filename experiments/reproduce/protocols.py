@@ -8,6 +8,7 @@ from experiments.configs import base_to_novel, few_shot, fully_supervised, scene
 from experiments.reproduce import ablations, by_frames, rivals
 from experiments.reproduce.plan import Plan, Planner, Row
 from experiments.reproduce.sources import SCENES, SHARES
+from vtd_jax.errors import UserError
 from vtd_jax.model.saved.tuned import SUFFIX, read_tuned
 from vtd_jax.train.config import RunConfig
 from vtd_jax.train.learnt import exported_config
@@ -177,7 +178,14 @@ def _ablation_rows(planner: Planner, dataset: str) -> None:
     sizes = ablations.SCENES_SIZES if dataset == SCENES else ablations.RELEASE_SIZES
     seen: list[RunConfig] = []
     for one in ablations.ablations(_reference(dataset, 1), sizes):
-        adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
+        try:
+            adapted = planner.adapt(dataset, _reference(dataset, 1).with_changes(one.changes))
+        except UserError as error:
+            # --set excludes this row only: what no row can have, the full method cannot either
+            if one is ablations.FULL:
+                raise
+            planner.missing.append(f"{dataset}, {one.name}: {error}")
+            continue
         if adapted in seen:
             # more layers than the CLIP has, or a field that --set overrides
             planner.missing.append(

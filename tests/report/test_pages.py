@@ -48,6 +48,13 @@ def test_pages_need_nothing_else(tmp_path, result):
     )
 
 
+@pytest.mark.parametrize("unit", ["confidence", "frames"])
+def test_what_a_vote_is_worth_is_said(tmp_path, unit):
+    page, _ = _page(tmp_path, dataclasses.replace(EXPLAINED, vote_unit=unit))
+    (worth,) = [attrs for _, attrs in page.elements if attrs.get("class") == "worth"]
+    assert ("hidden" in worth) == (unit == "frames")
+
+
 def test_clip_page_says_what_is_known(tmp_path):
     page, entry = _page(tmp_path, EXPLAINED)
     assert entry == PageEntry(

@@ -134,4 +134,5 @@ def explanation_json(result: Explanation, shown: int) -> dict[str, Any]:
         "attention": rounded(result.attention),
         "vocabulary_size": result.vocabulary_size,
         "vocabulary_is_labels": result.vocabulary_is_labels,
+        "vote_unit": result.vote_unit,
     }

@@ -319,6 +319,7 @@ def _described(predictor: Predictor) -> dict[str, Any]:
         "pooling": config.pooling,
         "size": predictor.size,
         "fusion": predictor.model.fusion is not None,
+        "vote_unit": config.votes,
     }
 
 

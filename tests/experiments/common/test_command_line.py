@@ -118,8 +118,7 @@ TRAIN = {
         "--config=experiments/configs/few_shot.py",
         "--workdir=x",
     ): "--config=experiments/configs/few_shot.py: config "
-    "argument dataset is missing: expected few_shot:hmdb51|ucf101|ssv2[,shots=2|4|8|16]"
-    "[,val=1|3]",
+    "argument dataset is missing: expected few_shot:hmdb51|ucf101|ssv2[,shots=2|4|8|16][,val=1|3]",
 }
 PREDICT = {
     ("--frames=abc",): "--frames=abc: expected a whole number",

@@ -134,7 +134,7 @@ def test_a_page_is_of_an_address_wherever_a_command_runs(tmp_path, monkeypatch):
         ("predict/__main__.py", "file, folder, glob or address (https://…, gs://…)"),
         ("index.py", "FOLDER is a folder, a file, a glob, or an address (https://…"),
         ("search/__main__.py", "an example, a file or address (https://…)"),
-        ("common/download_flag.py", "download weights, and videos at addresses,"),
+        ("common/download_flag.py", "download weights, videos at addresses and data sets"),
     ],
 )
 def test_helps_mention_addresses(command, text):

@@ -86,6 +86,25 @@ def test_fields_of_all_runs_that_do_not_go_with_it(field, value, message):
         planned("base_to_novel", "hmdb51", changes={field: value})
 
 
+@pytest.mark.parametrize(
+    "field, value, lacking, same",
+    [
+        ("model.ties", "release", "one for each frame", "the last bit of the votes (release)"),
+        ("model.votes", "frames", "the last bit of the votes (release)", "one for each frame"),
+    ],
+)
+def test_an_ablation_that_set_excludes_is_noted_and_the_others_stay(field, value, lacking, same):
+    plan, whole = (
+        planned("ablations", "ssv2", methods=("vtd",), changes=changes)
+        for changes in ({field: value}, {})
+    )
+    assert {row.method for row in whole.rows} - {row.method for row in plan.rows} == {lacking, same}
+    (line,) = [line for line in plan.missing if line.startswith(f"ssv2, {lacking}: ")]
+    assert "model.votes='frames' with model.ties='release'" in line
+    with pytest.raises(UserError, match="unknown config field"):
+        planned("ablations", "ssv2", changes={"model.nothing": 1})
+
+
 def test_it_stands_beside_the_faithful_one():
     with pytest.raises(UserError, match="--methods=vtd_frames,clip: vtd_frames stands beside vtd"):
         rivals.check_methods(("vtd_frames", "clip"), None)

@@ -10,6 +10,8 @@ from vtd_jax.untrusted.parquet import BYTES, FILE, NUMBER, TEXT
 from vtd_jax.video.hub_sets.tables import Look
 
 VIDEOS = ("video", "videos", "clip", "file", "file_name", "filename", "video_path", "path", "mp4")
+# what a column of videos can hold
+_OF_VIDEOS = (FILE, BYTES, TEXT)
 LABELS = ("label", "labels", "class", "class_name", "label_name", "action", "category", "activity")
 
 
@@ -39,7 +41,8 @@ def columns_of(table: Look, card: Mapping[str, Sequence[str]], what: str) -> Col
     """
     kinds = table.kinds
     types = {name: _type(feature) for name, feature in table.features.items() if name in kinds}
-    videos = [name for name, type_ in types.items() if type_ == "Video"]
+    # a stranger can call any column a video
+    videos = [n for n, type_ in types.items() if type_ == "Video" and kinds[n] in _OF_VIDEOS]
     if not videos:
         # pictures and sounds have the same form
         others = {name for name, type_ in types.items() if type_ in ("Image", "Audio")}

@@ -145,7 +145,8 @@ class Rows:
                     f"{listed([brief(name) for name in row], 8) or 'none'}"
                 )
             path, value = row[video], row[label]
-            if not isinstance(path, str) or not isinstance(value, str | int | None):
+            right = isinstance(value, str | int | None) and not isinstance(value, bool)
+            if not isinstance(path, str) or not right:
                 raise UserError(f"{where}:{line}: expected texts, found {brief([path, value])}")
             classes = tuple(self._card.get(label, ()))
             if isinstance(value, int) and not classes:

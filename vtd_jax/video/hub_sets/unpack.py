@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -104,7 +105,8 @@ class _Laid:
         self._source, self._target, self._rows, self._what = source, target, rows, what
         self._names: set[str] = set()
         self._lists: dict[str, list[tuple[str, str]]] = {}
-        self._bytes, self._secret, self._linked = 0, 0, False
+        # bytes of videos: that were read, and that are in lists
+        self._read, self._bytes, self._secret, self._linked = 0, 0, 0, False
 
     def out(self) -> Unpacked:
         """Lays everything out; the mark of wholeness comes last."""
@@ -137,29 +139,38 @@ class _Laid:
         return _unpacked(self._target, list(self._lists))
 
     def _add(self, number: int, row: Row) -> None:
+        if row.content is not None:
+            # before anything is left out: one value of a dictionary can be that of a million rows
+            self._read += len(row.content)
+            if self._read > self._rows.bytes:
+                raise UserError(
+                    f"{self._what}: more bytes of videos than the tables' footers claim"
+                )
         if row.label is None:
             self._secret += 1
             return
-        name = _safe(row.name, row.content)
-        missing = row.content is None and row.file is None
-        path = f"{row.split}-videos/{name}"
-        if missing or path in self._names:
-            # a name of its own: no other video is taken for one that is missing
-            mark = "missing-" if missing else ""
-            path = f"{row.split}-videos/{mark}{number:07d}-{name}"
-        self._names.add(path)
+        path = self._free(number, row)
         self._lists.setdefault(row.split, []).append((path, row.label))
         place = self._target / path
         if row.content is not None:
             self._bytes += len(row.content)
-            if self._bytes > self._rows.bytes:
-                raise UserError(
-                    f"{self._what}: more bytes of videos than the tables' footers claim"
-                )
             _write(place, row.content)
         elif row.file is not None:
             self._linked = True
             _link(place, self._source / row.file)
+
+    def _free(self, number: int, row: Row) -> str:
+        """A path that no other row has, also where letters of both cases are one."""
+        name = _safe(row.name, row.content)
+        missing = row.content is None and row.file is None
+        path, again = f"{row.split}-videos/{name}", 0
+        while missing or _folded(path) in self._names:
+            # a name of its own: no other video is taken for one that is missing
+            mark = "missing-" if row.content is None and row.file is None else ""
+            path = f"{row.split}-videos/{mark}{number:07d}{'.' * again}-{name}"
+            missing, again = False, again + 1
+        self._names.add(_folded(path))
+        return path
 
     def _places(self) -> dict[str, int]:
         """The number of each class."""
@@ -175,7 +186,16 @@ class _Laid:
             )
         if bad := [name for name in names if not name.strip() or not name.isprintable()]:
             raise UserError(f"{self._what}: {bad[0]!r:.100} is no name of a class")
-        return {name: place for place, name in enumerate(names)}
+        places = {name: place for place, name in enumerate(names)}
+        if len(places) < len(names):
+            twice = next(name for place, name in enumerate(names) if places[name] != place)
+            raise UserError(f"{self._what}: two classes are called {twice!r:.100}")
+        return places
+
+
+def _folded(path: str) -> str:
+    """What two paths have in common that are one on some file systems."""
+    return unicodedata.normalize("NFC", path).casefold()
 
 
 def _write(place: Path, content: bytes) -> None:

@@ -78,6 +78,7 @@ const clipAnswer = (() => {
     });
     slot("highest", highest.toFixed(2));
     every(".moved").forEach((e) => (e.hidden = !answer.change));
+    every(".worth").forEach((e) => (e.hidden = answer.vote_unit !== "confidence"));
     const moved = strip.querySelector(".moved tr");
     if (moved && answer.change) fit(moved, "td", count).forEach((cell, t) => setText(cell, answer.change[t].toFixed(2)));
   }
