@@ -38,7 +38,8 @@ def test_of_common_videos_the_sampled_ones_count():
         check_data(runs, ["val"])
     line = check_data(runs, ["val"], common=True).line
     # FEWER has other sampled videos, or none
-    assert line.startswith("the same frames in 0 sampled videos that all have, fingerprints val")
+    both = f"val {COPY.fingerprint} and {FEWER.fingerprint}"
+    assert line == f"the same frames in 0 sampled videos that all have, fingerprints {both}"
     more = dataclasses.replace(FEWER, sample=(*COPY.sample, ("b.mp4", "4" * 16)))
     line = check_data({"A": {"val": COPY}, "B": {"val": more}}, ["val"], common=True).line
     assert line.startswith("the same frames in 1 sampled video that all have")

@@ -52,7 +52,8 @@ def check_data(
         if len(known) < 2:
             continue
         (first, one), *others = known.items()
-        found.append(f"{split} {one.fingerprint}")
+        prints = dict.fromkeys(copy.fingerprint for copy in known.values())
+        found.append(f"{split} {' and '.join(prints)}")
         for name, two in others:
             what = (sampled_differences if common else differences)(one, two)
             differ += [f"{split} in {first} and {name}: {', '.join(what)}"] if what else []
