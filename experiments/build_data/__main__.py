@@ -62,6 +62,7 @@ def main() -> str:
     beam = None
     if given.BEAM_RUNNER.value or given.BEAM_OPTIONS.value:
         beam = beam_config(given.BEAM_RUNNER.value, given.BEAM_OPTIONS.value)
+    known = read_known(program.KNOWN_COPIES)
     built = records.build_records(
         hub.resolved(config),
         given.DATA_DIR.value,
@@ -69,7 +70,7 @@ def main() -> str:
         download_config=beam,
         announce=log,
     )
-    copies, known = note_copies(built.path), read_known(program.KNOWN_COPIES)
+    copies = note_copies(built.path)
     for line in built.lists:
         say(line)
     for name, copy in copies.items():

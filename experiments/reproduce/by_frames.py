@@ -1,6 +1,7 @@
 """Rows of our variant, votes by frames, beside those of the faithful VTD-CLIP."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 
 from experiments.reproduce.plan import Planner, Row, Run
@@ -32,12 +33,12 @@ def add_rows(planner: Planner, rows: Sequence[Row]) -> None:
 
 def faithful_name(name: str) -> str:
     """The run that differs from one of these rows in its votes only."""
-    return name.removesuffix(f"_{SUFFIX}")
+    return re.sub(rf"_{SUFFIX}(?=(_seed\d+)?$)", "", name)
 
 
 def _copy(planner: Planner, name: str) -> str:
-    """Plans a run with votes by frames; "" for what was learnt elsewhere."""
-    run = planner.runs[name]
+    """Plans a run with votes by frames; "" for what was learnt elsewhere, which is noted."""
+    run, copy = planner.runs[name], re.sub(r"(_seed\d+)?$", rf"_{SUFFIX}\1", name, count=1)
     if run.config.model.votes == "frames":
         raise UserError(
             f"--methods={METHOD} with --set=model.votes='frames': leave one of them out, the rows "
@@ -46,9 +47,9 @@ def _copy(planner: Planner, name: str) -> str:
     source = ""
     if run.source:
         if run.source not in planner.runs:
+            planner.lacks(copy, f"{run.source} did not learn with votes by frames")
             return ""
         source = _copy(planner, run.source)
-    copy = f"{name}_{SUFFIX}"
     config = run.config.with_changes({"name": copy, "model.votes": "frames"})
     planner.runs.setdefault(copy, Run(copy, run.dataset, config, source))
     return copy

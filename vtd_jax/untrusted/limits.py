@@ -121,11 +121,13 @@ WEIGHTS_LISTED = 100_000
 REMOTE_BYTES = 16 * 2**30
 REMOTE_VIDEOS = 100_000
 # of a data set of a hub: bytes of its files (all of Kinetics-700 are about a terabyte), rows (as of
-# a list of ours), bytes of a video in a table (a record of ours holds as many) and classes
+# a list of ours), bytes of a video in a table (a record of ours holds as many), classes and
+# splits
 DATA_SET_BYTES = 2 * 2**40
 DATA_SET_ROWS = 2**20
 DATA_SET_VIDEO_BYTES = 2**30
 DATA_SET_CLASSES = 100_000
+DATA_SET_SPLITS = 100
 # of a Parquet file: bytes of its footer, groups of rows, columns with all that is in them, structs
 # in structs; and how many times the bytes of its packed columns they may have, beyond a free
 # allowance. A page of any column, which is in memory at once, has at most 2 GiB by its format

@@ -136,7 +136,12 @@ def test_pairs_are_runs_of_one_list_and_seed(monkeypatch, tmp_path):
     names = ("x_seed1", "x_seed2")
     rows = (
         Row("ssv2", "VTD-CLIP", "shots", {"2": names}),
-        Row("ssv2", by_frames.TITLE, "shots", {"2": tuple(f"{n}_votes_frames" for n in names)}),
+        Row(
+            "ssv2",
+            by_frames.TITLE,
+            "shots",
+            {"2": ("x_votes_frames_seed1", "x_votes_frames_seed2")},
+        ),
     )
     plan = Plan("few_shot", rows, (), (), ())
     table = paired.make_table(plan, tmp_path)
@@ -145,3 +150,12 @@ def test_pairs_are_runs_of_one_list_and_seed(monkeypatch, tmp_path):
     assert (row["other method"], row["shots"]) == (by_frames.TITLE, "2")
     assert (row["VTD-CLIP"], row["other"], row["VTD-CLIP − other"]) == (0.5, 1.0, -0.5)
     assert paired.make_table(dataclasses.replace(plan, rows=rows[:1]), tmp_path) is None
+
+
+def test_what_was_learnt_elsewhere_has_no_row_and_is_noted(monkeypatch):
+    learnt = planned("base_to_novel", "hmdb51", methods=("vtd",)).runs[0].config
+    monkeypatch.setattr(protocols, "read_source", lambda source: learnt)
+    plan = planned("zero_shot", "hmdb51", source="runs/k400")
+    assert [row.method for row in plan.rows if row.method.startswith("VTD")] == ["VTD-CLIP"]
+    (line,) = [line for line in plan.missing if by_frames.SUFFIX in line]
+    assert line.endswith("runs/k400 did not learn with votes by frames")

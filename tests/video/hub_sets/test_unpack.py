@@ -85,3 +85,28 @@ def test_one_value_for_many_rows_without_a_label_ends(laid, monkeypatch):
     with pytest.raises(UserError, match="more bytes of videos than the tables' footers claim"):
         laid(made, compression="zstd", dictionary_pagesize_limit=2**30)
     assert len(read) < rows / 2
+
+
+@pytest.mark.parametrize(
+    "label, names", [("1", ["hug", "wave"]), (" 1 ", ["hug", "wave"]), ("7", ["hug", "7"])]
+)
+def test_numbers_in_a_csv_are_those_of_the_cards_classes(tmp_path, monkeypatch, label, names):
+    monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "metadata.csv").write_text(f"file_name,label\na.mp4,{label}\n")
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    found = unpacked(tmp_path, ["metadata.csv", "a.mp4"], {"label": names}, "mark", "hf:org/set")
+    [(listed, labels)] = found.lists
+    place = Path(listed).read_text().split()[1]
+    assert f'{place},"{names[1]}"' in Path(labels).read_text().splitlines()
+
+
+def test_splits_without_end_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("VTD_JAX_CACHE", str(tmp_path / "cache"))
+    rows = [f"{place}.mp4,a,split{place}\n" for place in range(101)]
+    (tmp_path / "metadata.csv").write_text("file_name,label,split\n" + "".join(rows))
+    files = [f"{place}.mp4" for place in range(101)]
+    for file in files:
+        (tmp_path / file).write_bytes(b"x")
+    with pytest.raises(UserError, match="hf:org/set: 101 splits, expected at most 100"):
+        unpacked(tmp_path, ["metadata.csv", *files], {}, "mark", "hf:org/set")
+    assert not list((tmp_path / "cache").rglob("*.txt"))

@@ -2,6 +2,7 @@
 
 import os
 import posixpath
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -149,6 +150,9 @@ class Rows:
             if not isinstance(path, str) or not right:
                 raise UserError(f"{where}:{line}: expected texts, found {brief([path, value])}")
             classes = tuple(self._card.get(label, ()))
+            if isinstance(value, str) and classes and _is_number(value, classes):
+                # a CSV has texts only
+                value = int(value)
             if isinstance(value, int) and not classes:
                 raise UserError(f"{where}:{line}: class {value}, and nothing names the classes")
             if isinstance(value, int):
@@ -158,6 +162,11 @@ class Rows:
             of = of_files.split_named(here) if isinstance(here, str) and here else split
             name = class_of(value, classes or None, f"{where}:{line}")
             yield Row(of or of_files.split_of(found or path), name, path, file=found)
+
+
+def _is_number(text: str, classes: Sequence[str]) -> bool:
+    """Whether a text is the number of a class, and not the name of one."""
+    return text.strip() not in classes and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", text) is not None
 
 
 def _column(row: Mapping[str, Any], known: Sequence[str]) -> str | None:

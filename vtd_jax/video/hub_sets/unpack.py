@@ -14,7 +14,12 @@ from vtd_jax.files import cache_folder, make_folders, remedy, replacing, write_t
 from vtd_jax.locks import locked
 from vtd_jax.terminal import counted, log, warn
 from vtd_jax.untrusted.json_text import read_json
-from vtd_jax.untrusted.limits import DATA_SET_CLASSES, DATA_SET_ROWS, NAME_CHARACTERS
+from vtd_jax.untrusted.limits import (
+    DATA_SET_CLASSES,
+    DATA_SET_ROWS,
+    DATA_SET_SPLITS,
+    NAME_CHARACTERS,
+)
 from vtd_jax.video.hub_sets.rows import Row, Rows
 from vtd_jax.video.hub_sets.tables import Tables
 from vtd_jax.video.suffixes import is_video
@@ -125,6 +130,10 @@ class _Laid:
             warn(f"{self._what}: {there} without a label left out: a secret test set")
         if not self._lists:
             raise UserError(f"{self._what}: no video with a label")
+        if len(self._lists) > DATA_SET_SPLITS:
+            raise UserError(
+                f"{self._what}: {len(self._lists):,} splits, expected at most {DATA_SET_SPLITS}"
+            )
         places = self._places()
         for split, entries in self._lists.items():
             lines = [f"{file} {places[label]}\n" for file, label in entries]
