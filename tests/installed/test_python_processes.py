@@ -42,7 +42,7 @@ def test_no_process_imports_from_the_current_folder(hostile):
     with Processes(len, 0) as processes:
         assert processes([1, 2]) == 2
     assert [outcome.result for outcome in process_map(double, [3], 1)] == [6]
-    with sets._pool(1) as pool:
+    with sets.rendering_pool(1) as pool:
         with starting():
             found = pool.submit(len, [1, 2, 3])
         assert found.result() == 3
