@@ -118,3 +118,10 @@ def test_features_of_another_form(path):
         pq.write_table(made.replace_schema_metadata({b"huggingface": text}), path)
         with ParquetTable(path) as table:
             assert table.features == {}
+
+
+def test_an_older_arrow_is_named(path, monkeypatch):
+    write(path)
+    monkeypatch.setattr(pa, "__version__", "25.0.1")
+    with pytest.raises(UserError, match=r"pyarrow 26 or later, here is 25\.0\.1: pip install -U"):
+        ParquetTable(path)

@@ -23,6 +23,8 @@ from vtd_jax.untrusted.limits import (
 from vtd_jax.untrusted.regular_files import open_regular
 
 _MAGIC, _TAIL = b"PAR1", 8
+# the first whose reader bounds how deep a schema is
+_PYARROW = 26
 _CONTAINER = 2**18
 _BLOCK = 2**20
 # where `datasets` writes what its columns are
@@ -53,9 +55,15 @@ class ParquetTable:
           OSError: it is not there, or cannot be read.
         """
         # a fifth of a second, which only data sets of the hub need
+        import pyarrow
         import pyarrow.parquet as pq
 
         self.where = where or os.fspath(path)
+        if int(pyarrow.__version__.partition(".")[0]) < _PYARROW:
+            raise UserError(
+                f"{self.where}: Parquet is read with pyarrow {_PYARROW} or later, here is "
+                f"{pyarrow.__version__}: pip install -U pyarrow"
+            )
         self._file = open_regular(path, "Parquet file")
         try:
             self._size = self._check_footer()
