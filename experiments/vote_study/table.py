@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.vote_study.conditions import CONDITIONS, RELEASED, RULES
-from experiments.vote_study.runs import Run
+from experiments.vote_study.runs import FIGURES, Run
 from vtd_jax.errors import UserError
 from vtd_jax.evaluate.tables import Table
 
@@ -124,8 +124,7 @@ def tokens_table(runs: Sequence[Run]) -> Table:
         some = [run for run in runs if (run["rule"], run["evaluated"]) == (learnt, evaluated)]
         if not some:
             continue
-        figures = ("base", "novel", "HM", *("token_right", "token_of_one", "both_right", "tied"))
-        mean = {name: float(np.mean([run[name] for run in some])) for name in figures}
+        mean = {name: float(np.mean([run[name] for run in some])) for name in FIGURES}
         right, named = (mean["base"] + mean["novel"]) / 2, mean["token_right"]
         table.append(
             {

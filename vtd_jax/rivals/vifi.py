@@ -21,6 +21,7 @@ from vtd_jax.clip.weights.tensor_names import tensor_shapes
 from vtd_jax.errors import UserError, setting
 from vtd_jax.finite import check_finite
 from vtd_jax.model.config import ModelConfig
+from vtd_jax.model.saved.release_files import check_tensor_names
 from vtd_jax.model.saved.release_names import (
     from_release,
     frozen_name,
@@ -29,7 +30,6 @@ from vtd_jax.model.saved.release_names import (
     to_release,
 )
 from vtd_jax.model.vtd_clip import VTDCLIP, learnable
-from vtd_jax.printable import listed
 
 TEMPLATE = "a photo of a {}."
 _TABLE, _SCALE = "token_embedding.weight", "logit_scale"
@@ -65,7 +65,7 @@ def fill(model: VTDCLIP, tensors: Mapping[str, LazyTensor], where: str) -> None:
     learnt = to_release(learnable(model))
     given = {name: tensor for name, tensor in tensors.items() if not is_buffer(name)}
     _check_shapes(model.clip.config, learnt, given, where)
-    _check_names([*ours, *learnt], given, where)
+    check_tensor_names([*ours, *learnt], given, where, "of a ViFi-CLIP")
     table = np.asarray(model.clip.text.token_embedding[...])
     for name, tensor in tensors.items():
         if name not in given and not name.endswith(".num_batches_tracked"):
@@ -103,16 +103,6 @@ def _check_shapes(
             )
         if name in learnt and tensor.shape != learnt[name].shape:
             raise UserError(f"{where}: {name} is {tensor.shape}, expected {learnt[name].shape}")
-
-
-def _check_names(expected: list[str], given: Mapping[str, LazyTensor], where: str) -> None:
-    problems = {
-        "missing": [name for name in expected if name not in given],
-        "surplus": [name for name in given if name not in expected],
-    }
-    if any(problems.values()):
-        lists = [f"{kind}: {listed(names, 4)}" for kind, names in problems.items() if names]
-        raise UserError(f"{where}: not the tensors of a ViFi-CLIP; {'; '.join(lists)}")
 
 
 def _check_buffer(

@@ -1,7 +1,7 @@
 """Reads and writes the authors' checkpoints (`.pth`), without PyTorch and without running code."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +78,7 @@ def load_release(model: VTDCLIP, path: Path) -> bool:
         if "logit_scale" in learnt:
             # without one it is no model of ours, so naming settings would mislead
             _check_settings(expected, learnt, where)
-        _check_names(expected, learnt, where)
+        check_tensor_names(expected, learnt, where, "that VTD-CLIP learns")
         _check_values(frozen, here, where)
         arrays = {
             name: check_finite(tensor.read(), f"{where}: tensor {name}")
@@ -184,13 +184,24 @@ def _check_settings(
         raise UserError(f"{where}: was learnt with other settings, give {', '.join(wrong)}")
 
 
-def _check_names(
-    expected: Mapping[str, np.ndarray], learnt: Mapping[str, LazyTensor], where: str
+def check_tensor_names(
+    expected: Collection[str], given: Mapping[str, LazyTensor], where: str, whose: str
 ) -> None:
+    """Refuses a file whose tensors have other names.
+
+    Args:
+      expected: names of all tensors that must be there.
+      given: those that are.
+      where: the file, for messages.
+      whose: what the tensors are, as "of a ViFi-CLIP".
+
+    Raises:
+      UserError: names that are missing or surplus.
+    """
     problems = {
-        "missing": [name for name in expected if name not in learnt],
-        "surplus": [name for name in learnt if name not in expected],
+        "missing": [name for name in expected if name not in given],
+        "surplus": [name for name in given if name not in expected],
     }
     if any(problems.values()):
         lists = [f"{kind}: {listed(names, 4)}" for kind, names in problems.items() if names]
-        raise UserError(f"{where}: not the tensors that VTD-CLIP learns; {'; '.join(lists)}")
+        raise UserError(f"{where}: not the tensors {whose}; {'; '.join(lists)}")
